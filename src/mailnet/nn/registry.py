@@ -1,0 +1,90 @@
+"""Networks by name."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+from torch import Tensor, nn
+
+from mailnet.specs import ModalitySpec, TaskSpec, modality_specs, task_specs
+
+
+class Network(Protocol):
+    """What every registered network offers beside ``torch.nn.Module``."""
+
+    modalities: dict[str, ModalitySpec]
+    tasks: dict[str, TaskSpec]
+
+    def __call__(self, inputs: dict[str, Tensor], present: dict[str, Tensor] | None = None) -> dict[str, Tensor]: ...
+
+
+Builder = Callable[..., nn.Module]
+B = TypeVar("B", bound=Builder)
+
+_BUILDERS: dict[str, Builder] = {}
+
+# Modules that register networks when imported; loaded at first use, so that peers cost nothing to others.
+_MODULES: dict[str, str] = {
+    "mail": "mailnet.nn.mail",
+    "robust_mail": "mailnet.nn.mail",
+    "mail_reference": "mailnet.nn.reference",
+    "robust_mail_reference": "mailnet.nn.reference",
+    "two_branch_resnet18": "mailnet.nn.peers.resnet",
+}
+
+
+def register_model(name: str) -> Callable[[B], B]:
+    """Register a builder ``f(modalities, tasks, **options) -> nn.Module`` under ``name``.
+
+    ``modalities`` and ``tasks`` arrive as dicts of full specs in the order given by the caller. A builder whose class
+    attribute or wrapper changes nothing is simplest: decorate the network class itself.
+
+    Raises:
+        ValueError: The name is taken.
+    """
+
+    def decorate(builder: B) -> B:
+        if _BUILDERS.get(name, builder) is not builder:
+            raise ValueError(f"a model named '{name}' is registered already")
+        _BUILDERS[name] = builder
+        return builder
+
+    return decorate
+
+
+def list_models() -> list[str]:
+    """Return the names that ``create_model`` knows.
+
+    >>> "mail" in list_models()
+    True
+    """
+    return sorted({*_MODULES, *_BUILDERS})
+
+
+def create_model(
+    name: str,
+    modalities: Mapping[str, int | ModalitySpec],
+    tasks: Mapping[str, int | TaskSpec],
+    **options: Any,
+) -> nn.Module:
+    """Create a network.
+
+    Args:
+        name: One of ``list_models()``.
+        modalities: Name -> channels or ``ModalitySpec``, in the order the network shall keep.
+        tasks: Name -> number of classes or ``TaskSpec``.
+        options: Passed to the network; each network documents its own.
+
+    Returns:
+        A module with ``forward(inputs, present=None) -> {task: logits (B, outputs)}``.
+
+    Raises:
+        ValueError: An unknown name, or options that the network refuses.
+    """
+    if name not in _BUILDERS and name in _MODULES:
+        importlib.import_module(_MODULES[name])
+    if name not in _BUILDERS:
+        raise ValueError(f"no model is named '{name}'; there are {', '.join(list_models())}")
+    return _BUILDERS[name](modality_specs(modalities), task_specs(tasks), **options)
