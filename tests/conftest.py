@@ -1,0 +1,31 @@
+"""Where tests find real data and golden files; both are absent on an ordinary machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+DEFAULT_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real data sets, ``MAILNET_TEST_DATA``."""
+    return _folder(Path(os.environ.get("MAILNET_TEST_DATA", DEFAULT_DATA)), "real data")
+
+
+@pytest.fixture(scope="session")
+def golden_folder(data_folder: Path) -> Path:
+    """The folder of golden files of the published networks, beside the real data."""
+    return _folder(data_folder.parent / "golden", "golden files")
+
+
+def _folder(path: Path, what: str) -> Path:
+    if not path.is_dir():
+        reason = f"no {what} at {path}: set MAILNET_TEST_DATA to the data folder"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return path
