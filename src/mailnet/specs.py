@@ -43,7 +43,7 @@ class ModalitySpec:
             raise ValueError(f"modality '{self.name}': channels must be at least 1, got {self.channels}")
         if self.size is not None and len(self.size) != self.spatial_dims:
             raise ValueError(
-                f"modality '{self.name}': a size of {self.spatial_dims} numbers fits kind '{self.kind}', got {self.size}"
+                f"modality '{self.name}': kind '{self.kind}' has {self.spatial_dims} spatial axes, got size {self.size}"
             )
         for label, values in (("mean", self.mean), ("std", self.std)):
             if values is not None and len(values) != self.channels:
@@ -110,7 +110,8 @@ def from_dict(kind: type[Spec], values: Mapping[str, Any]) -> Spec:
     unknown = set(values) - {field.name for field in fields(kind)}
     if unknown:
         raise ValueError(f"{kind.__name__} has no field {', '.join(sorted(unknown))}")
-    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    return kind(**plain)
 
 
 def modality_specs(modalities: Mapping[str, int | ModalitySpec]) -> dict[str, ModalitySpec]:
