@@ -1,0 +1,252 @@
+"""The commands. Each only reads its options, calls one room, and prints what it returns."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mailnet.cli.output import print_json, print_table, report_error, say
+
+app = typer.Typer(
+    name="mailnet",
+    help="Multimodal medical image classification. For research use; not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+StudyPath = Annotated[Path, typer.Argument(help="The study.yaml.", show_default=False)]
+RunPath = Annotated[Path, typer.Argument(help="A run that 'mailnet train' wrote.", show_default=False)]
+DataRoot = Annotated[Path | None, typer.Option(help="Folder that the study's paths start from.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. train.epochs=5.", show_default=False),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable studies out and list them.")]
+Cache = Annotated[Path | None, typer.Option(help="Folder of decoded images.", show_default=False)]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
+) -> None:
+    if version:
+        from mailnet import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def init(
+    source: Annotated[Path, typer.Argument(help="A folder of class folders, a CSV or Parquet, or an npz.")],
+    out: Annotated[Path, typer.Option(help="Folder that study.yaml is written to.")] = Path("."),
+    label: Annotated[list[str] | None, typer.Option(help="Column that holds a task's label.")] = None,
+    image: Annotated[list[str] | None, typer.Option(help="Column that holds image paths.")] = None,
+    group: Annotated[str | None, typer.Option(help="Column that names the patient.")] = None,
+    split: Annotated[str | None, typer.Option(help="Column that says train, val or test.")] = None,
+    size: Annotated[int | None, typer.Option(help="Pixels a side that images are brought to.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a study.yaml from data as you have them."""
+    from mailnet.data.init import init_study
+
+    result = init_study(source, out, labels=label, images=image, group=group, split=split, size=size, force=force)
+    if as_json:
+        print_json({"study": str(result.study), "notes": result.notes})
+        return
+    for note in result.notes:
+        say(f"- {note}")
+    print(result.study)
+    say(f"Read it through, then: mailnet check {result.study}")
+
+
+@app.command()
+def check(
+    study: StudyPath,
+    data_root: DataRoot = None,
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Find everything wrong with the data in one pass; exit status 2 where something is."""
+    from mailnet.cli.check import print_check
+    from mailnet.data.check import check_study
+    from mailnet.data.config import load_config
+
+    report = check_study(load_config(study, overrides or (), data_root))
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        print_check(report)
+    if report.problems:
+        raise typer.Exit(2)
+
+
+@app.command()
+def train(
+    study: StudyPath,
+    out: Annotated[Path | None, typer.Option(help="Run folder; default runs/NAME.", show_default=False)] = None,
+    data_root: DataRoot = None,
+    overrides: Overrides = None,
+    skip_bad: SkipBad = False,
+    cache: Cache = None,
+    as_json: Json = False,
+) -> None:
+    """Train a network; given again after a stop, the same command goes on where it was."""
+    from mailnet.data.config import load_config
+    from mailnet.training import train as train_run
+
+    config = load_config(study, overrides or (), data_root)
+    result = train_run(config, out or Path("runs") / config.name, skip_bad=skip_bad, cache=cache)
+    if as_json:
+        print_json({"run": str(result.run), "best": result.best})
+        return
+    print(result.run)
+    say(f"Next: mailnet report {result.run}")
+
+
+@app.command()
+def evaluate(
+    run: RunPath,
+    study: Annotated[
+        Path | None, typer.Option(help="Another study.yaml, for external validation.", show_default=False)
+    ] = None,
+    split: Annotated[str, typer.Option(help="train, val, test, or all.")] = "test",
+    out: Annotated[Path | None, typer.Option(help="Folder for the results; default the run.")] = None,
+    data_root: DataRoot = None,
+    skip_bad: SkipBad = False,
+    cache: Cache = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Measure a run on its test studies, with intervals, subgroups and each modality's share."""
+    result = _evaluate(run, study, split=split, out=out, data_root=data_root, skip_bad=skip_bad, cache=cache,
+                       device=device)  # fmt: skip
+    if as_json:
+        print_json(result)
+    else:
+        _print_evaluation(result)
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="A run or a bundle.", show_default=False)],
+    manifest: Annotated[Path, typer.Argument(help="CSV or Parquet with the study's columns.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option(help="CSV or Parquet file; default stdout as CSV.", show_default=False)
+    ] = None,
+    without: Annotated[list[str] | None, typer.Option(help="Modality to treat as absent.")] = None,
+    data_root: DataRoot = None,
+    skip_bad: SkipBad = False,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Predict studies of a table; labels are not needed, modalities may be absent."""
+    from mailnet.bundle import load
+    from mailnet.files import replacing
+
+    predictions = load(model, device=device).predict(
+        manifest, without=tuple(without or ()), skip_bad=skip_bad, data_root=data_root
+    )
+    if out is not None:
+        frame = predictions.to_frame()
+        with replacing(out) as temporary:
+            frame.to_parquet(temporary) if out.suffix == ".parquet" else frame.to_csv(temporary, index=False)
+        say(f"{len(frame)} studies -> {out}")
+    if as_json:
+        print_json({"predictions": predictions.as_dicts()})
+    elif out is None:
+        predictions.to_frame().to_csv(sys.stdout, index=False)
+
+
+@app.command()
+def report(
+    run: RunPath,
+    out: Annotated[Path | None, typer.Option(help="HTML file; default report.html in the run.")] = None,
+    data_root: DataRoot = None,
+    cache: Cache = None,
+    as_json: Json = False,
+) -> None:
+    """Write the HTML report of a run; evaluates it first where that has not been done."""
+    from mailnet.report import write_report
+
+    if not (run / "evaluation.json").is_file():
+        _evaluate(run, data_root=data_root, cache=cache)
+    page = write_report(run, out)
+    if as_json:
+        print_json({"report": str(page)})
+    else:
+        print(page)
+
+
+@app.command()
+def demo(
+    study: Annotated[
+        Path | None, typer.Option(help="A study.yaml of yours in place of the phantom.", show_default=False)
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/demo"),
+    data_root: DataRoot = None,
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """The main job in one command: data, training, evaluation, report."""
+    from mailnet.cli.demo import run_demo
+
+    result = run_demo(study, out, data_root=data_root, overrides=overrides or ())
+    if as_json:
+        print_json(result)
+        return
+    _print_evaluation(result["evaluation"])
+    for line in result["notes"]:
+        print(line)
+    print(f"Report: {result['report']}")
+
+
+@app.command()
+def info(
+    path: Annotated[
+        Path | None, typer.Argument(help="A run, bundle or study.yaml; without it, this installation.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Describe a run, a bundle, a study, or this installation."""
+    from mailnet.cli.info import describe, print_description
+
+    description = describe(path)
+    if as_json:
+        print_json(description)
+    else:
+        print_description(description)
+
+
+def _evaluate(run: Path, study: Path | None = None, **options: Any) -> dict[str, Any]:
+    from mailnet.evaluation import evaluate as evaluate_run
+
+    return evaluate_run(run, study=study, **options)
+
+
+def _print_evaluation(result: dict[str, Any]) -> None:
+    from mailnet.cli.summary import summary_tables
+
+    for title, columns, rows in summary_tables(result):
+        print_table(title, columns, rows)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    # --debug may stand anywhere, where a user adds it: at the end of the command that failed.
+    given = [argument for argument in given if argument != "--debug"]
+    try:
+        app(given, prog_name="mailnet")
+    except (Exception, KeyboardInterrupt) as error:
+        sys.exit(report_error(error, as_json="--json" in given, debug=debug))

@@ -1,0 +1,61 @@
+"""What commands print: text for people on stderr and stdout, one JSON object on stdout for programs."""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from mailnet.errors import MailnetError
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON value on stdout."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table on stdout; first column left, the others right."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    # Piped output keeps its full width: a narrow default would break numbers apart.
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 160
+    console.print(table)
+
+
+def say(text: str) -> None:
+    """Print a line for people on stderr, so that stdout stays clean for data."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def report_error(error: BaseException, *, as_json: bool, debug: bool) -> int:
+    """Print an error; return exit status 2 for what the user can mend, 130 for Ctrl-C, 1 for a fault of ours."""
+    if debug:
+        traceback.print_exception(error)
+    if isinstance(error, KeyboardInterrupt):
+        say("Stopped. A training run goes on from its last checkpoint when the same command is given again.")
+        return 130
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        error = MailnetError("the disk is full", file=error.filename, remedy="Free space and give the command again")
+    if isinstance(error, MailnetError):
+        if as_json:
+            print_json({"error": {"type": type(error).__name__, **error.as_dict()}})
+        say(f"Error: {error}")
+        return 2
+    if as_json:
+        print_json({"error": {"type": type(error).__name__, "message": str(error)}})
+    say(f"Error: {type(error).__name__}: {error}")
+    if not debug:
+        say("This looks like a fault of mailnet. Give the command again with --debug for the traceback.")
+    return 1
