@@ -1,0 +1,206 @@
+"""EMCAM, the efficient multimodal cross-attention module: each modality is gated by what all of them show.
+
+As in the published module, a frequency half (MFIFA) reads statistics of a cosine transform, a spatial half (EMSCA)
+lets the modalities update each other, and the result is a gate on each modality's features. Its faults are mended: the
+cosine transform may run over space instead of over channels, which have no order; the gate starts at 1; the update may
+be symmetric in the modalities; and a spatial map exists. A modality that is absent in a study takes no part.
+
+Source: Dhar, Haghighat, Zaidi, "Effective and Robust Multimodal Medical Image Analysis", KDD 2026, arXiv 2602.15346.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+import torch
+from torch import Tensor, nn
+
+from mailnet.nn.layers import conv, expand_as, key, pool_max, pool_mean, resize
+from mailnet.nn.presence import Presence
+from mailnet.nn.rpan import RPAN
+from mailnet.specs import ModalitySpec
+
+Frequency: TypeAlias = Literal["spatial", "channel", "none"]
+Exchange: TypeAlias = Literal["symmetric", "ring", "none"]
+
+
+@dataclass(frozen=True)
+class EMCAMOptions:
+    """How an EMCAM is built.
+
+    Args:
+        frequency: Which statistics of a modality are read: ``spatial`` mean, low-band and high-band energy of a cosine
+            transform over space; ``channel`` maximum, mean and minimum of one over channels, as published; ``none``
+            mean and maximum of the features.
+        exchange: How modalities update each other: ``symmetric`` by the mean of the others; ``ring`` one after the
+            other, as published; ``none`` not at all.
+        spatial_attention: Also gate each pixel, by a map that images on any grid (and volumes among themselves) share.
+        centred: Gates start at 1 (twice a sigmoid); otherwise at one half, as published.
+
+    Raises:
+        ValueError: An unknown choice.
+    """
+
+    frequency: Frequency = "spatial"
+    exchange: Exchange = "symmetric"
+    spatial_attention: bool = True
+    centred: bool = True
+
+    def __post_init__(self) -> None:
+        for name, value, choices in (
+            ("frequency", self.frequency, get_args(Frequency)),
+            ("exchange", self.exchange, get_args(Exchange)),
+        ):
+            if value not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+class EMCAM(nn.Module):
+    """The fusion of one stage.
+
+    Args:
+        modalities: The modalities by name.
+        channels: C of every modality at this stage.
+        options: How it is built.
+        rpan: Where the noise on its gates comes from, if any.
+    """
+
+    def __init__(
+        self, modalities: Mapping[str, ModalitySpec], channels: int, options: EMCAMOptions, rpan: RPAN | None = None
+    ) -> None:
+        super().__init__()
+        self.options = options
+        hidden = max(channels // 2, 16)
+        count = 2 if options.frequency == "none" else 3
+        self.describe = nn.ModuleDict({key(name): nn.Linear(count * channels, hidden) for name in modalities})
+        self.update = nn.Linear(hidden, hidden) if len(modalities) > 1 and options.exchange != "none" else None
+        self.gate = nn.ModuleDict({key(name): nn.Linear(hidden, channels) for name in modalities})
+        for layer in self.gate.values():
+            nn.init.normal_(layer.weight, std=0.01)  # type: ignore[arg-type]
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        self.look = nn.ModuleDict()
+        if options.spatial_attention:
+            grids = {name: spec.spatial_dims for name, spec in modalities.items() if spec.spatial_dims}
+            for name, dims in grids.items():
+                shared = list(grids.values()).count(dims) > 1 and options.exchange != "none"
+                self.look[key(name)] = conv(dims, 2, 2 if shared else 1, 3, bias=True)
+        self.man = rpan.attention_noise("attention_noise", trained=True) if rpan else None
+        self.published_noise = rpan is not None and rpan.man == "published"
+        if options.frequency == "channel":
+            self.register_buffer("channel_dct", dct_matrix(channels), persistent=False)
+
+    def forward(self, features: Mapping[str, Tensor], presence: Presence) -> dict[str, Tensor]:
+        """Return the gated features.
+
+        Args:
+            features: Modality -> (n, C, ...), or (n, C) for a table, of the studies that have it.
+            presence: Who has what.
+        """
+        vectors = self._exchange({name: self._describe(name, x) for name, x in features.items()}, presence)
+        maps = self._maps(features, presence)
+        gated = {}
+        for name, x in features.items():
+            gate = expand_as(self._gate(self.gate[key(name)](vectors[name])), x)
+            if name in maps:
+                gate = gate * self._gate(maps[name])
+            gated[name] = x * self._noisy(gate)
+        return gated
+
+    def _gate(self, logits: Tensor) -> Tensor:
+        return 2 * logits.sigmoid() if self.options.centred else logits.sigmoid()
+
+    def _noisy(self, gate: Tensor) -> Tensor:
+        if self.man is None:
+            return gate
+        if self.published_noise:
+            clipped: Tensor = self.man(gate).clamp(0, 1)
+            return gate * clipped**5
+        noisy: Tensor = self.man(gate)
+        return noisy
+
+    def _describe(self, name: str, x: Tensor) -> Tensor:
+        """(n, C, ...) -> (n, hidden)."""
+        if self.options.frequency == "spatial":
+            statistics = torch.cat(spatial_bands(x), 1)
+        elif self.options.frequency == "channel":
+            d = torch.einsum("kc,nc...->nk...", self.channel_dct, x)
+            statistics = torch.cat([pool_max(d), pool_mean(d), -pool_max(-d)], 1)
+        else:
+            statistics = torch.cat([pool_mean(x), pool_max(x)], 1)
+        described: Tensor = self.describe[key(name)](statistics)
+        return described.relu()
+
+    def _exchange(self, own: dict[str, Tensor], presence: Presence) -> dict[str, Tensor]:
+        """Modality -> (n, hidden), each updated by the others that the study has."""
+        if self.update is None:
+            return own
+        names = list(own)
+        rows = {name: presence.scatter(name, vector) for name, vector in own.items()}  # (B, hidden), zeros where absent
+        masks = {name: presence.masks[name][:, None].to(rows[name].dtype) for name in names}
+        updated: dict[str, Tensor] = {}
+        for index, name in enumerate(names):
+            if self.options.exchange == "ring":
+                others = updated[names[index - 1]] if index else rows[names[-1]]
+            else:
+                total = torch.stack(
+                    [rows[other] * masks[other] for other in names if other != name] or [0 * rows[name]]
+                )
+                count = torch.stack([masks[other] for other in names if other != name] or [0 * masks[name]])
+                others = total.sum(0) / count.sum(0).clamp(min=1)
+            updated[name] = rows[name] + self.update(others)
+        return {name: presence.gather(name, vector) for name, vector in updated.items()}
+
+    def _maps(self, features: Mapping[str, Tensor], presence: Presence) -> dict[str, Tensor]:
+        """Modality -> spatial logits (n, 1, ...): its own, and the mean of the others' on its grid."""
+        looked = {
+            name: self.look[key(name)](torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1))
+            for name, x in features.items()
+            if key(name) in self.look
+        }
+        maps = {}
+        for name, own in looked.items():
+            others = [k for k, other in looked.items() if k != name and other.ndim == own.ndim and other.shape[1] == 2]
+            maps[name] = own[:, :1]
+            if others:
+                size = own.shape[2:]
+                total = torch.stack([presence.scatter(k, resize(looked[k][:, 1:], size)) for k in others]).sum(0)
+                count = torch.stack([presence.masks[k] for k in others]).sum(0).clamp(min=1)
+                maps[name] = maps[name] + presence.gather(name, total / expand_as(count[:, None], total))
+        return maps
+
+
+def dct_matrix(size: int) -> Tensor:
+    """Return the orthonormal DCT-II of ``size`` points as a matrix (frequency, place)."""
+    place, frequency = torch.arange(size), torch.arange(size)[:, None]
+    matrix = torch.cos(math.pi / size * (place + 0.5) * frequency) * math.sqrt(2 / size)
+    matrix[0] /= math.sqrt(2)
+    return matrix
+
+
+def spatial_bands(x: Tensor) -> list[Tensor]:
+    """Return three vectors (B, C) of features (B, C, ...): mean, low-band and high-band amplitude.
+
+    The bands are the root mean square of the coefficients of an orthonormal DCT-II over space whose frequency is below
+    and above a quarter of the sampling rate on every axis, without the constant. A vector has no bands: zeros.
+    """
+    mean = pool_mean(x)
+    if x.ndim == 2:
+        return [mean, torch.zeros_like(x), torch.zeros_like(x)]
+    low = x
+    for axis, size in enumerate(x.shape[2:], start=2):
+        half = dct_matrix(size)[: -(-size // 2)].to(x)
+        low = torch.tensordot(low, half, dims=([axis], [1])).movedim(-1, axis)
+    pixels = math.prod(x.shape[2:])
+    # Parseval: coefficients and pixels have one energy, so the high band is what the low band leaves over.
+    constant = mean.square()
+    below = low.square().flatten(2).sum(2) / pixels
+    total = x.square().flatten(2).mean(2)
+    return [mean, _root(below - constant), _root(total - below)]
+
+
+def _root(energy: Tensor) -> Tensor:
+    # The square root of zero has an infinite slope.
+    return energy.clamp(min=0).add(1e-6).sqrt()

@@ -1,0 +1,215 @@
+"""ERLA, the efficient residual learning attention block of MAIL's trunks, and the units that it is made of.
+
+Source: Dhar, Haghighat, Zaidi, "Effective and Robust Multimodal Medical Image Analysis", KDD 2026, arXiv 2602.15346.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+import torch
+from torch import Tensor, nn
+
+from mailnet.nn.layers import Projection, conv, expand_as, norm, pool_max, pool_mean, spatial_axes
+from mailnet.nn.rpan import RPAN, rpan_conv
+
+UnitKind: TypeAlias = Literal["multiscale", "emila"]
+Statistics: TypeAlias = Literal["normalised", "published"]
+
+SHUFFLE_GROUPS = 16  # groups of EMILA's grouped convolution and channel shuffle
+
+
+@dataclass(frozen=True)
+class ERLAOptions:
+    """How an ERLA block is built.
+
+    Args:
+        unit: ``multiscale``, a dense and a dilated 3x3 convolution of half the width each, normalised and activated; or
+            ``emila``, the published grouped 1x1, depthwise 3x3 and depthwise 5x5 branches fused by a grouped 1x1.
+        units: Units in a block (the published block has two).
+        fuse_kernel: Kernel of the convolution after the units.
+        attention: What channel attention reads: ``normalised`` mean and maximum; or ``published``, 2 max + sum, which
+            grows with the number of pixels.
+        gamma: Initial scale of the attention logits; None for a random one of either sign, as published.
+
+    Raises:
+        ValueError: An unknown choice or a number out of its range.
+    """
+
+    unit: UnitKind = "multiscale"
+    units: int = 1
+    fuse_kernel: int = 3
+    attention: Statistics = "normalised"
+    gamma: float | None = 1.0
+
+    def __post_init__(self) -> None:
+        if self.unit not in get_args(UnitKind):
+            raise ValueError(f"unit must be one of {', '.join(get_args(UnitKind))}, got {self.unit!r}")
+        if self.units < 1:
+            raise ValueError(f"units must be at least 1, got {self.units}")
+        if self.attention not in get_args(Statistics):
+            raise ValueError(f"attention must be one of {', '.join(get_args(Statistics))}, got {self.attention!r}")
+
+
+class ChannelAttention(nn.Module):
+    """CA: a gate for each channel, from statistics over space.
+
+    Args:
+        channels: C.
+        statistics: See ``ERLAOptions``.
+        gamma: See ``ERLAOptions``.
+        rpan: Where its noise comes from, if any.
+    """
+
+    def __init__(self, channels: int, statistics: Statistics, gamma: float | None, rpan: RPAN | None) -> None:
+        super().__init__()
+        published = statistics == "published"
+        self.statistics = published_statistics if published else normalised_statistics
+        hidden = max(channels // 4, 8)
+        self.squeeze = nn.Linear(channels if published else 2 * channels, hidden)
+        self.excite = nn.Linear(hidden, channels)
+        self.gamma = nn.Parameter(torch.randn(()) if gamma is None else torch.tensor(float(gamma)))
+        self.man = rpan.attention_noise("channel_noise") if rpan else None
+        self.clip = rpan is not None and rpan.man == "published"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the gates (B, C, 1, ...) in (0, 1) of features (B, C, ...)."""
+        z: Tensor = self.excite(self.squeeze(self.statistics(x)).relu())
+        z = z if self.man is None else self.man(z)
+        z = z.clamp(0, 1) if self.clip else z
+        return expand_as((self.gamma * z).sigmoid(), x)
+
+
+def normalised_statistics(x: Tensor) -> Tensor:
+    """Return mean and maximum over space, (B, C, ...) -> (B, 2C)."""
+    return torch.cat([pool_mean(x), pool_max(x)], 1)
+
+
+def published_statistics(x: Tensor) -> Tensor:
+    """Return (min + mean + max + sum) + (max - mean - min) over space, (B, C, ...) -> (B, C)."""
+    return 2 * pool_max(x) + x.sum(spatial_axes(x))
+
+
+class MultiScaleConv(nn.Module):
+    """A 3x3 and a dilated 3x3 convolution, half of the output channels each, normalised and activated."""
+
+    def __init__(self, dims: int, channels: int, out_channels: int, stride: Sequence[int], rpan: RPAN | None) -> None:
+        super().__init__()
+        half = out_channels // 2
+        self.near = rpan_conv(rpan, "units", dims, channels, out_channels - half, 3, stride=stride)
+        self.far = rpan_conv(rpan, "units", dims, channels, half, 3, stride=stride, dilation=2)
+        self.norm = norm(dims, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, ...) -> (B, C_out, ...)."""
+        y: Tensor = self.norm(torch.cat([self.near(x), self.far(x)], 1))
+        return y.relu()
+
+
+class MSGDC(nn.Module):
+    """The published multi-scale convolution: 1x1 in groups, depthwise 3x3 and 5x5, channels shuffled, fused."""
+
+    def __init__(self, dims: int, channels: int, out_channels: int, stride: Sequence[int], rpan: RPAN | None) -> None:
+        super().__init__()
+        groups = SHUFFLE_GROUPS
+        if channels % groups or out_channels % groups:
+            raise ValueError(f"unit 'emila' needs widths divisible by {groups}, got {channels} and {out_channels}")
+
+        def branch(out: int, kernel: int, count: int) -> nn.Module:
+            return rpan_conv(rpan, "units", dims, channels, out, kernel, stride=stride, groups=count, bias=True)
+
+        self.pointwise = branch(out_channels, 1, groups)
+        self.depthwise3 = branch(channels, 3, channels)
+        self.depthwise5 = branch(channels, 5, channels)
+        self.fuse = conv(dims, out_channels + 2 * channels, out_channels, 1, groups=2)
+        self.norm = norm(dims, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, ...) -> (B, C_out, ...)."""
+        y = torch.cat([self.pointwise(x), self.depthwise3(x), self.depthwise5(x)], 1)
+        y = y.reshape(len(y), SHUFFLE_GROUPS, -1, *y.shape[2:]).transpose(1, 2).flatten(1, 2)
+        normed: Tensor = self.norm(self.fuse(y))
+        return normed
+
+
+class Unit(nn.Module):
+    """A multi-scale convolution gated by channel attention; the published unit (EMILA) adds a projection of its input.
+
+    Args:
+        dims: Spatial axes.
+        channels: C of the input.
+        out_channels: C of the output.
+        stride: Stride of each axis.
+        options: How it is built.
+        rpan: What is random in it.
+    """
+
+    def __init__(
+        self,
+        dims: int,
+        channels: int,
+        out_channels: int,
+        stride: Sequence[int],
+        options: ERLAOptions,
+        rpan: RPAN | None,
+    ) -> None:
+        super().__init__()
+        branches = MSGDC if options.unit == "emila" else MultiScaleConv
+        self.branches = branches(dims, channels, out_channels, stride, rpan)
+        self.attention = ChannelAttention(out_channels, options.attention, options.gamma, rpan)
+        self.shortcut = Projection(dims, channels, out_channels, stride) if options.unit == "emila" else None
+        self.man = rpan.attention_noise("spatial_noise") if rpan else None
+        self.published_noise = rpan is not None and rpan.man == "published"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, ...) -> (B, C_out, ...)."""
+        o = self.branches(x)
+        gate = self.attention(o)
+        if self.published_noise and self.man is not None:
+            r = (o * gate if self.shortcut is None else o * gate + self.shortcut(x)).relu()
+            attenuated: Tensor = o * (self.man(r).clamp(0, 1) * gate) ** 3
+            return attenuated
+        y: Tensor = o * gate
+        if self.man is not None:
+            y = y * self.man(torch.ones_like(y))
+        return y if self.shortcut is None else (y + self.shortcut(x)).relu()
+
+
+class ERLA(nn.Module):
+    """Units, a fusing convolution and a residual.
+
+    Args:
+        dims: Spatial axes.
+        channels: C of the input.
+        out_channels: C of the output.
+        stride: Stride of each axis.
+        options: How it is built.
+        rpan: What is random in it.
+    """
+
+    def __init__(
+        self,
+        dims: int,
+        channels: int,
+        out_channels: int,
+        stride: Sequence[int],
+        options: ERLAOptions,
+        rpan: RPAN | None = None,
+    ) -> None:
+        super().__init__()
+        ones = (1,) * dims
+        self.units = nn.Sequential(
+            Unit(dims, channels, out_channels, stride, options, rpan),
+            *(Unit(dims, out_channels, out_channels, ones, options, rpan) for _ in range(options.units - 1)),
+        )
+        self.fuse = conv(dims, out_channels, out_channels, options.fuse_kernel)
+        self.norm = norm(dims, out_channels)
+        same = channels == out_channels and tuple(stride) == ones
+        self.shortcut = nn.Identity() if same else Projection(dims, channels, out_channels, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, ...) -> (B, C_out, ...), each axis divided by its stride."""
+        y: Tensor = self.norm(self.fuse(self.units(x))) + self.shortcut(x)
+        return y.relu()

@@ -1,0 +1,202 @@
+"""MAIL and Robust-MAIL: a trunk for each modality, an exchange between them after each stage, a head for each task.
+
+These are our own networks on the ideas of the paper, with the faults of the published structure mended; the structure
+as published is ``mail_reference``.
+
+Source: Dhar, Haghighat, Zaidi, "Effective and Robust Multimodal Medical Image Analysis", KDD 2026, arXiv 2602.15346.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from mailnet.nn.emcam import EMCAM, EMCAMOptions, Exchange, Frequency
+from mailnet.nn.erla import ERLA, ERLAOptions, Statistics, UnitKind
+from mailnet.nn.heads import Heads
+from mailnet.nn.layers import InputNorm, Stem, halved, key, plan_strides, pool_mean, stage_widths, stem_kernel
+from mailnet.nn.noise import NoiseSource
+from mailnet.nn.presence import absence_tokens, resolve_presence
+from mailnet.nn.registry import register_model
+from mailnet.nn.rpan import RPAN, MANVariant, RPFPlacement, rpan_conv
+from mailnet.specs import ModalitySpec, TaskSpec
+
+BLOCKS = 2  # ERLA blocks in a stage, as published
+
+
+class ImageTrunk(nn.Module):
+    """The stem and the stages of an image or volume."""
+
+    def __init__(self, spec: ModalitySpec, widths: Sequence[int], options: ERLAOptions, rpan: RPAN | None) -> None:
+        super().__init__()
+        stem, strides = plan_strides(spec, len(widths))
+        dims, ones = spec.spatial_dims, (1,) * spec.spatial_dims
+        self.norm = InputNorm(spec)
+        first = rpan_conv(rpan, "stem", dims, spec.channels, widths[0], stem_kernel(stem), stride=halved(stem))
+        self.stem = Stem(first, widths[0], stem)
+        inputs = (widths[0], *widths[:-1])
+        self.stages = nn.ModuleList(
+            nn.Sequential(
+                ERLA(dims, before, width, stride, options, rpan),
+                *(ERLA(dims, width, width, ones, options, rpan) for _ in range(BLOCKS - 1)),
+            )
+            for before, width, stride in zip(inputs, widths, strides, strict=True)
+        )
+
+
+class TableTrunk(nn.Module):
+    """The embedding of a table and a dense layer a stage; layer norm, so that it can train on a single study."""
+
+    def __init__(self, spec: ModalitySpec, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.norm = InputNorm(spec)
+        self.stem = nn.Sequential(nn.Linear(spec.channels, widths[0]), nn.LayerNorm(widths[0]), nn.ReLU())
+        inputs = (widths[0], *widths[:-1])
+        self.stages = nn.ModuleList(
+            nn.Sequential(nn.Linear(before, width), nn.LayerNorm(width), nn.ReLU())
+            for before, width in zip(inputs, widths, strict=True)
+        )
+
+
+@register_model("mail")
+class MAIL(nn.Module):
+    """Multimodal attention network for images, volumes and tables, any number of each.
+
+    A modality that is absent in a study is not encoded, adds nothing to the fusion, and a learned token stands for its
+    features, so that the study's result depends on nothing but what it has.
+
+    Args:
+        modalities: The modalities by name. The size of an image decides how fast its trunk shrinks it.
+        tasks: The tasks by name.
+        width: Preset of the widths of the four stages: ``nano``, ``tiny``, ``small`` or ``base``.
+        widths: Widths of the stages in place of a preset; any number of stages.
+        unit: ``multiscale`` or the published ``emila``; see ``ERLAOptions`` for this and the next three.
+        units: Units in an ERLA block.
+        attention: Statistics that channel attention reads, ``normalised`` or ``published``.
+        gamma: Initial scale of the channel attention's logits; None for the published random sign.
+        emcam: Let the modalities gate each other after each stage. False leaves the whole module out.
+        frequency: ``spatial``, ``channel`` or ``none``; see ``EMCAMOptions`` for this and the next three.
+        exchange: ``symmetric``, the published ``ring``, or ``none``.
+        spatial_attention: Also gate each pixel.
+        centred: Gates start at 1, not at the published one half.
+        dropout: Chance that a feature is dropped before the heads in training.
+        modality_dropout: Chance that a modality of a study is hidden in training; the last one never is.
+        rpan: What is random in the network; ``robust_mail`` sets it.
+
+    Raises:
+        ValueError: An unknown preset or choice, or a number out of its range.
+    """
+
+    def __init__(
+        self,
+        modalities: Mapping[str, ModalitySpec],
+        tasks: Mapping[str, TaskSpec],
+        *,
+        width: str = "tiny",
+        widths: Sequence[int] | None = None,
+        unit: UnitKind = "multiscale",
+        units: int = 1,
+        attention: Statistics = "normalised",
+        gamma: float | None = 1.0,
+        emcam: bool = True,
+        frequency: Frequency = "spatial",
+        exchange: Exchange = "symmetric",
+        spatial_attention: bool = True,
+        centred: bool = True,
+        dropout: float = 0.0,
+        modality_dropout: float = 0.0,
+        rpan: RPAN | None = None,
+        fuse_kernel: int = 3,
+    ) -> None:
+        super().__init__()
+        for name, chance in (("dropout", dropout), ("modality_dropout", modality_dropout)):
+            if not 0 <= chance < 1:
+                raise ValueError(f"{name} must be at least 0 and below 1, got {chance}")
+        block = ERLAOptions(unit, units, fuse_kernel, attention, gamma)
+        fusion = EMCAMOptions(frequency, exchange, spatial_attention, centred)
+        channels = stage_widths(width, widths)
+        self.modalities = dict(modalities)
+        self.tasks = dict(tasks)
+        self.modality_dropout = modality_dropout
+        self.trunks = nn.ModuleDict(
+            {
+                key(name): TableTrunk(spec, channels)
+                if spec.kind == "tabular"
+                else ImageTrunk(spec, channels, block, rpan)
+                for name, spec in modalities.items()
+            }
+        )
+        self.fusions = nn.ModuleList(EMCAM(modalities, c, fusion, rpan) for c in channels) if emcam else None
+        self.tokens = absence_tokens(modalities, channels[-1])
+        self.heads = Heads(dict.fromkeys(modalities, channels[-1]), tasks, dropout)
+
+    def forward(self, inputs: dict[str, Tensor], present: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Return the logits of every task.
+
+        Args:
+            inputs: Modality -> (B, C, H, W) or (B, C, D, H, W) in [0, 1], or (B, F) for a table. A modality left out is
+                absent in every study.
+            present: Modality -> (B,) bool, True where the study has it. None, or a name left out, means all that is
+                given.
+
+        Returns:
+            Task -> logits (B, outputs).
+
+        Raises:
+            ValueError: Inputs of a wrong shape, name or range, or a study without any modality.
+        """
+        dropout = self.modality_dropout if self.training else 0.0
+        presence = resolve_presence(self.modalities, inputs, present, dropout)
+        trunks: dict[str, Any] = {name: self.trunks[key(name)] for name in presence.encoded}
+        x = {name: trunk.stem(trunk.norm(presence.gather(name, inputs[name]))) for name, trunk in trunks.items()}
+        for stage in range(len(next(iter(trunks.values())).stages)):
+            x = {name: trunk.stages[stage](x[name]) for name, trunk in trunks.items()}  # (n, C_stage, ...)
+            if self.fusions is not None:
+                x = self.fusions[stage](x, presence)
+        vectors = {name: pool_mean(features) for name, features in x.items()}  # (n, C_last)
+        logits: dict[str, Tensor] = self.heads(presence.complete(vectors, self.tokens))
+        return logits
+
+
+@register_model("robust_mail")
+class RobustMAIL(MAIL):
+    """MAIL with RPAN: random projection filters and modulated attention noise.
+
+    Where the random numbers come from, and whether a prediction is one draw, an average of draws, or without noise, is
+    set by ``mailnet.nn.noise.set_noise(model, mode, draws, generator)``; a seeded generator makes a prediction
+    repeatable.
+
+    Args:
+        modalities: The modalities by name.
+        tasks: The tasks by name.
+        rpf: Which convolutions have random filters: ``stem`` (the first), ``units`` (those of each ERLA unit) or None.
+        rpf_ratio: Share of random filters in each group of such a convolution.
+        man: ``zero_mean`` adds zero-mean noise to the attentions and keeps every residual; ``published`` adds the
+            authors' noise, of mean std^2, with their clipping and powers; None adds none.
+        man_std: Standard deviation of the noise.
+        options: Those of ``MAIL``.
+
+    Raises:
+        ValueError: An unknown choice, or a number out of its range.
+    """
+
+    def __init__(
+        self,
+        modalities: Mapping[str, ModalitySpec],
+        tasks: Mapping[str, TaskSpec],
+        *,
+        rpf: RPFPlacement | None = "stem",
+        rpf_ratio: float = 0.25,
+        man: MANVariant | None = "zero_mean",
+        man_std: float = 0.6,
+        **options: Any,
+    ) -> None:
+        noise = NoiseSource()
+        super().__init__(modalities, tasks, rpan=RPAN(rpf, rpf_ratio, man, man_std, noise), **options)
+        self.noise = noise
+
+    def forward(self, inputs: dict[str, Tensor], present: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Return the logits of every task: of one draw, or in noise mode ``mean`` of the averaged probabilities."""
+        return self.noise.average(lambda: super(RobustMAIL, self).forward(inputs, present), self.tasks)
