@@ -137,21 +137,26 @@ class EMCAM(nn.Module):
         """Modality -> (n, hidden), each updated by the others that the study has."""
         if self.update is None:
             return own
-        names = list(own)
         rows = {name: presence.scatter(name, vector) for name, vector in own.items()}  # (B, hidden), zeros where absent
-        masks = {name: presence.masks[name][:, None].to(rows[name].dtype) for name in names}
-        updated: dict[str, Tensor] = {}
-        for index, name in enumerate(names):
-            if self.options.exchange == "ring":
-                others = updated[names[index - 1]] if index else rows[names[-1]]
-            else:
-                total = torch.stack(
-                    [rows[other] * masks[other] for other in names if other != name] or [0 * rows[name]]
-                )
-                count = torch.stack([masks[other] for other in names if other != name] or [0 * masks[name]])
-                others = total.sum(0) / count.sum(0).clamp(min=1)
-            updated[name] = rows[name] + self.update(others)
-        return {name: presence.gather(name, vector) for name, vector in updated.items()}
+        masks = {name: presence.masks[name][:, None] for name in rows}
+        others = self._ring(rows, masks) if self.options.exchange == "ring" else self._mean_of_others(rows, masks)
+        return {name: vector + self.update(presence.gather(name, others[name])) for name, vector in own.items()}
+
+    def _mean_of_others(self, rows: dict[str, Tensor], masks: dict[str, Tensor]) -> dict[str, Tensor]:
+        total = torch.stack(list(rows.values())).sum(0)
+        others = torch.stack(list(masks.values())).sum(0) - 1
+        return {name: (total - vector) / others.clamp(min=1) for name, vector in rows.items()}
+
+    def _ring(self, rows: dict[str, Tensor], masks: dict[str, Tensor]) -> dict[str, Tensor]:
+        assert self.update is not None
+        previous = torch.zeros_like(next(iter(rows.values())))
+        for name, vector in rows.items():
+            previous = torch.where(masks[name], vector, previous)  # the first is updated by the last, as it was
+        others = {}
+        for name, vector in rows.items():
+            others[name] = previous
+            previous = torch.where(masks[name], vector + self.update(previous), previous)
+        return others
 
     def _maps(self, features: Mapping[str, Tensor], presence: Presence) -> dict[str, Tensor]:
         """Modality -> spatial logits (n, 1, ...): its own, and the mean of the others' on its grid."""

@@ -129,7 +129,7 @@ class MSGDC(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, ...) -> (B, C_out, ...)."""
         y = torch.cat([self.pointwise(x), self.depthwise3(x), self.depthwise5(x)], 1)
-        y = y.reshape(len(y), SHUFFLE_GROUPS, -1, *y.shape[2:]).transpose(1, 2).flatten(1, 2)
+        y = y.reshape(y.shape[0], SHUFFLE_GROUPS, -1, *y.shape[2:]).transpose(1, 2).flatten(1, 2)
         normed: Tensor = self.norm(self.fuse(y))
         return normed
 

@@ -27,7 +27,7 @@ class Presence:
     def __init__(self, masks: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
         self.names = list(masks)
         self.masks = dict(masks)
-        self.batch_size = len(next(iter(masks.values())))
+        self.batch_size = next(iter(masks.values())).shape[0]
         self.dense = exporting()
         self.encoded = [name for name in self.names if name in given]
         self._rows: dict[str, Tensor] = {}
@@ -103,14 +103,15 @@ def resolve_presence(
         raise ValueError(f"unknown modality {', '.join(unknown)}; the network has {', '.join(modalities)}")
     if not inputs:
         raise ValueError(f"no input; give at least one of {', '.join(modalities)}")
-    sizes = {name: len(tensor) for name, tensor in [*inputs.items(), *given.items()]}
-    if len(set(sizes.values())) > 1:
+    # shape[0] and not len(): an exported network may leave its batch size open
+    sizes = {name: tensor.shape[0] for name, tensor in [*inputs.items(), *given.items()]}
+    if not exporting() and len(set(sizes.values())) > 1:
         raise ValueError(f"inputs and present masks must have one batch size, got {sizes}")
     first = next(iter(inputs.values()))
     masks = {
         name: given[name].to(first.device, torch.bool)
         if name in given
-        else torch.full((len(first),), name in inputs, device=first.device)
+        else torch.full((first.shape[0],), name in inputs, device=first.device)
         for name in modalities
     }
     for name in set(modalities) - set(inputs):
