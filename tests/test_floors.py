@@ -51,8 +51,8 @@ def test_imports_go_down(path: Path) -> None:
     own = room([first])
     for name in imports(path):
         other = room(name.split(".")[1:])
-        if name in ("mailnet", "mailnet.__version__"):
-            continue  # the version number is nobody's room
+        if name in ("mailnet", "mailnet.__version__", "mailnet.nn.batch", "mailnet.nn.batch.Batch"):
+            continue  # the version number and what travels between rooms are nobody's room
         assert other == own or FLOORS[other] < FLOORS[own], f"{own} imports {name}, which is not below it"
 
 

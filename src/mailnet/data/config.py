@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from mailnet.data.values import canonical
 from mailnet.errors import ConfigError
 from mailnet.specs import TaskSpec
 
@@ -18,6 +19,17 @@ Scalar = str | int | float | bool
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML whose only truth values are true and false: ``classes: [no, yes]`` are words."""
+
+
+# PyYAML reads YAML 1.1, where yes, no, on and off are truth values too; in a list of labels that is a trap.
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool" or first in "tTfF"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 class Section(BaseModel):
@@ -41,13 +53,15 @@ class ManifestSource(Section):
     """A table of studies, CSV or Parquet, a file or a member of a zip (``set.zip!labels.csv``), below the data root.
 
     Paths in it are relative to the table, so inside the zip where the table is. Order: ``where``, ``pivot``, then
-    ``columns`` ({name used here: name in the table}); with ``columns`` only the named ones are kept.
+    ``columns`` ({name used here: name in the table}); with ``columns`` only the named ones are kept. Cells that hold a
+    value of ``missing`` ("not available") count as empty.
     """
 
     table: str
     where: dict[str, Scalar | list[Scalar]] = {}
     pivot: Pivot | None = None
     columns: dict[str, str] = {}
+    missing: list[Scalar] = []
 
 
 class SplitConfig(Section):
@@ -152,7 +166,9 @@ class TaskConfig(Section):
     @model_validator(mode="after")
     def _classes(self) -> TaskConfig:
         TaskSpec("task", tuple(self.class_values), self.kind)
-        values = [value for several in self.class_values.values() for value in several]
+        if self.kind == "multilabel" and any(len(columns) != 1 for columns in self.class_values.values()):
+            raise ValueError("a multilabel class needs exactly one column")
+        values = [canonical(value) for several in self.class_values.values() for value in several]
         if len(set(values)) != len(values):
             raise ValueError("a label value belongs to two classes")
         return self
@@ -268,6 +284,14 @@ class StudyConfig(Section):
                 raise ValueError(f"'{name}' is not a name: use letters, digits, '_' and '-', a letter first")
         return value
 
+    @model_validator(mode="after")
+    def _one_meaning_a_column(self) -> StudyConfig:
+        tables = [modality for modality in self.modalities.values() if isinstance(modality, TabularConfig)]
+        both = {c for table in tables for c in table.numeric} & {c for table in tables for c in table.categorical}
+        if both:
+            raise ValueError(f"numeric in one modality and categorical in another: {', '.join(sorted(both))}")
+        return self
+
     @property
     def root(self) -> Path:
         """The data root as an absolute path."""
@@ -288,7 +312,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), data_root: str 
     """
     file = Path(path)
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        values = yaml.load(file.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise ConfigError(
             f"cannot be read ({error.strerror})", file=file, remedy="Write one with 'mailnet init'"
@@ -338,7 +362,7 @@ def _override(values: dict[str, Any], override: str) -> None:
             raise ConfigError(f"override '{override}': '{parent}' holds a value, not keys", remedy="Shorten the key")
         place = inner
     try:
-        place[last] = yaml.safe_load(text)
+        place[last] = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"override '{override}': the value is not YAML", remedy="Quote it") from error
 

@@ -1,0 +1,191 @@
+"""A study decoded and ready: images as memory maps, tables as features, labels as numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mailnet.data.cache import cached_images
+from mailnet.data.composition import find_composition_problems
+from mailnet.data.config import ImageConfig, Split, StudyConfig, TabularConfig
+from mailnet.data.locations import Locator
+from mailnet.data.manifest import load_manifest, together
+from mailnet.data.preprocess import to_unit
+from mailnet.data.table import TableState
+from mailnet.errors import DataError, MailnetError
+from mailnet.specs import ModalitySpec, TaskSpec
+
+SAMPLE = 2000
+CHUNK = 64
+
+
+@dataclass
+class StudyData:
+    """N studies in memory or mapped into it.
+
+    Args:
+        config: The study's configuration.
+        frame: The manifest's rows, N of them, see ``Manifest.frame``; bad studies left out where that was asked.
+        modalities: Specs; mean and std of images as measured on training rows, None where these were not loaded.
+        tasks: Specs.
+        arrays: Image modality -> (N, C, H, W) uint8 or uint16; table -> (N, F) float32; zeros where absent.
+        present: Modality -> (N,) bool.
+        labels: Task -> (N,) int64 with -1 where unknown, or (N, K) float32 with NaN for multilabel.
+        tables: Tabular modality -> its fitted state.
+        bad: One error for every unreadable image that was left out.
+    """
+
+    config: StudyConfig
+    frame: pd.DataFrame
+    modalities: dict[str, ModalitySpec]
+    tasks: dict[str, TaskSpec]
+    arrays: dict[str, np.ndarray]
+    present: dict[str, np.ndarray]
+    labels: dict[str, np.ndarray]
+    tables: dict[str, TableState] = field(default_factory=dict)
+    bad: list[MailnetError] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def rows(self, split: Split) -> np.ndarray:
+        """Return the row numbers of a split, rising, int64."""
+        return np.flatnonzero(self.frame["split"].to_numpy() == split)
+
+
+def load_study(
+    config: StudyConfig,
+    *,
+    cache: str | Path | None = None,
+    skip_bad: bool = False,
+    tables: Mapping[str, TableState] | None = None,
+    splits: Sequence[Split] | None = None,
+) -> StudyData:
+    """Read the manifest, decode what the cache lacks, and return everything ready.
+
+    Args:
+        config: The study.
+        cache: Folder of decoded images; default ``MAILNET_CACHE``, else the user's cache folder.
+        skip_bad: Leave studies with an unreadable image out and list them in ``bad``, instead of raising.
+        tables: Fitted states to use, as a bundle holds them; default: fit on the training rows.
+        splits: Load only the rows of these splits; default all.
+
+    Raises:
+        DataError: Lists what is wrong with manifest or images, up to ten problems.
+        RunError: The cache cannot be written.
+    """
+    manifest = load_manifest(config, splits).frame
+    frame = manifest if splits is None else _renumbered(manifest[manifest["split"].isin(list(splits))])
+    arrays, errors = _images(frame, config, cache)
+    bad = [error for row in sorted(errors) for error in errors[row]]
+    if bad and not skip_bad:
+        raise together(bad)
+    if bad:
+        lost = set(frame["id"].iloc[sorted(errors)])
+        frame = _renumbered(frame.drop(index=sorted(errors)))
+        manifest = manifest[~manifest["id"].isin(lost)]
+        if problems := list(find_composition_problems(frame, config, splits)):
+            raise together(problems)
+        arrays, errors = _images(frame, config, cache)
+        if errors:
+            raise together([error for row in sorted(errors) for error in errors[row]])
+    fitted = dict(tables) if tables is not None else fit_tables(config, manifest)
+    present = {name: frame[f"has:{name}"].to_numpy(dtype=bool) for name in config.modalities}
+    for name, state in fitted.items():
+        arrays[name] = _features(state, frame, present[name])
+    arrays = {name: arrays[name] for name in config.modalities}
+    training = np.flatnonzero(frame["split"].to_numpy() == "train")
+    return StudyData(
+        config=config,
+        frame=frame,
+        modalities={
+            name: _modality(name, section, arrays[name], training[present[name][training]])
+            for name, section in config.modalities.items()
+        },
+        tasks={name: TaskSpec(name, tuple(task.class_values), task.kind) for name, task in config.tasks.items()},
+        arrays=arrays,
+        present=present,
+        labels={name: _labels(name, frame, config) for name in config.tasks},
+        tables=fitted,
+        bad=bad,
+    )
+
+
+def fit_tables(config: StudyConfig, frame: pd.DataFrame) -> dict[str, TableState]:
+    """Return the state of every tabular modality, learnt from the training rows of a manifest's frame.
+
+    Raises:
+        DataError: No training row has the modality, or a column cannot be learnt from.
+    """
+    tables = {}
+    for name, section in config.modalities.items():
+        if isinstance(section, TabularConfig):
+            rows = frame[(frame["split"] == "train") & frame[f"has:{name}"]]
+            tables[name] = TableState.fit(name, section, rows.rename(columns=lambda c: c.removeprefix("raw:")))
+    return tables
+
+
+def _renumbered(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.reset_index(drop=True)
+
+
+def _images(
+    frame: pd.DataFrame, config: StudyConfig, cache: str | Path | None
+) -> tuple[dict[str, np.ndarray], dict[int, list[MailnetError]]]:
+    locator = Locator(config.root)
+    arrays: dict[str, np.ndarray] = {}
+    errors: dict[int, list[MailnetError]] = {}
+    for name, section in config.modalities.items():
+        if not isinstance(section, ImageConfig):
+            continue
+        paths = [str(path) for path in frame[f"path:{name}"]]
+        arrays[name], problems = cached_images(paths, section, locator, folder=cache, label=name)
+        for row, error in problems.items():
+            study = str(frame["id"].iloc[row])
+            placed = DataError(error.message, study=study, modality=name, file=error.file, remedy=error.remedy)
+            errors.setdefault(row, []).append(placed)
+    return arrays, errors
+
+
+def _features(state: TableState, frame: pd.DataFrame, present: np.ndarray) -> np.ndarray:
+    rows = frame[present].rename(columns=lambda c: c.removeprefix("raw:"))
+    features = np.zeros((len(frame), len(state.features)), np.float32)
+    features[present] = state.transform(rows, [str(study) for study in rows["id"]])
+    return features
+
+
+def _modality(name: str, section: ImageConfig | TabularConfig, array: np.ndarray, training: np.ndarray) -> ModalitySpec:
+    if isinstance(section, TabularConfig):
+        return ModalitySpec(name, "tabular", channels=array.shape[1])
+    if len(training) == 0:
+        return ModalitySpec(name, "image", section.channels, section.size)
+    mean, std = channel_statistics(array, training)
+    return ModalitySpec(name, "image", section.channels, section.size, mean, std)
+
+
+def channel_statistics(images: np.ndarray, rows: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of each channel in [0, 1], over at most 2,000 of the rows, always the same."""
+    if len(rows) > SAMPLE:
+        rows = np.sort(np.random.default_rng(0).choice(rows, SAMPLE, replace=False))
+    total = np.zeros(images.shape[1])
+    squares = np.zeros(images.shape[1])
+    for start in range(0, len(rows), CHUNK):
+        part = to_unit(images[rows[start : start + CHUNK]]).astype(np.float64)
+        total += part.sum(axis=(0, 2, 3))
+        squares += np.square(part).sum(axis=(0, 2, 3))
+    count = len(rows) * images.shape[2] * images.shape[3]
+    mean = total / count
+    # A channel of one value everywhere must not be divided by nothing.
+    std = np.sqrt(np.maximum(squares / count - mean**2, 0)).clip(min=1e-3)
+    return tuple(round(float(v), 6) for v in mean), tuple(round(float(v), 6) for v in std)
+
+
+def _labels(name: str, frame: pd.DataFrame, config: StudyConfig) -> np.ndarray:
+    task = config.tasks[name]
+    if task.kind != "multilabel":
+        return frame[f"label:{name}"].to_numpy(dtype=np.int64)
+    return frame[[f"label:{name}:{label}" for label in task.class_values]].to_numpy(dtype=np.float32)

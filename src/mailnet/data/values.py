@@ -1,0 +1,60 @@
+"""Cells of tables as text, compared as people read them: "2", 2 and 2.0 are one value."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterable
+from typing import Any
+
+NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+
+
+def cell_text(value: Any) -> str:
+    """Return a cell as text: an absent value is empty, a whole float has no decimal point.
+
+    >>> cell_text(3.0), cell_text(None), cell_text(" a ")
+    ('3', '', 'a')
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return str(int(value))
+    return str(value).strip()
+
+
+def canonical(value: Any) -> str:
+    """Return the text by which values are compared: numbers by value, truth values in lower case.
+
+    >>> canonical("2.0") == canonical(2) == canonical("02")
+    True
+    >>> canonical("4b"), canonical(True)
+    ('4b', 'true')
+    """
+    text = cell_text(value)
+    if text.lower() in ("true", "false"):
+        return text.lower()
+    if not NUMBER.fullmatch(text):
+        return text
+    try:
+        return str(int(text))
+    except ValueError:
+        number = float(text)
+        return text if math.isinf(number) else cell_text(number)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return "did you mean 'x'?" for the known name nearest to ``name``, or the known names, or nothing.
+
+    >>> nearest("labl", ["label", "age"])
+    "Did you mean 'label'?"
+    """
+    names = [str(other) for other in known]
+    # A pivoted column lost its plain name and is found by what it begins with.
+    near = [other for other in names if other.startswith(f"{name}.")] or difflib.get_close_matches(name, names, n=1)
+    if near:
+        return f"Did you mean '{near[0]}'?"
+    if not names:
+        return ""
+    return f"There are {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}"
