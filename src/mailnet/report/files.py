@@ -1,0 +1,91 @@
+"""Reads the files of a run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mailnet.data.config import StudyConfig, load_config
+from mailnet.errors import RunError
+from mailnet.files import read_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """What a run left behind; parts that it may lack are empty or None.
+
+    Args:
+        config: The resolved study.yaml.
+        config_text: The same as written.
+        evaluation: evaluation.json.
+        data: data.json.
+        epochs: metrics.jsonl, a dict an epoch.
+        predictions: predictions.parquet, a row a study.
+        bundle: The bundle's config.json.
+    """
+
+    config: StudyConfig
+    config_text: str
+    evaluation: dict[str, Any]
+    data: dict[str, Any]
+    epochs: list[dict[str, Any]]
+    predictions: pd.DataFrame | None
+    bundle: dict[str, Any]
+
+    @property
+    def split(self) -> str:
+        """The split that was evaluated, or ``all``."""
+        return str(self.evaluation.get("split", "test"))
+
+
+def read_run(run: Path) -> RunFiles:
+    """Read a run folder.
+
+    Raises:
+        RunError: It is no run, it has not been evaluated, or a file is damaged.
+    """
+    study = run / "study.yaml"
+    if not study.is_file():
+        raise RunError(
+            "is not a run: it has no study.yaml", file=run, remedy="Name a folder that 'mailnet train' wrote"
+        )
+    if not (run / "evaluation.json").is_file():
+        raise RunError("has not been evaluated", file=run, remedy=f"Run 'mailnet evaluate {run}' first")
+    return RunFiles(
+        config=load_config(study),
+        config_text=study.read_text(encoding="utf-8"),
+        evaluation=read_json(run / "evaluation.json"),
+        data=_optional(run / "data.json"),
+        epochs=_lines(run / "metrics.jsonl"),
+        predictions=_table(run / "predictions.parquet"),
+        bundle=_optional(run / "bundle" / "config.json"),
+    )
+
+
+def _optional(path: Path) -> dict[str, Any]:
+    return dict(read_json(path)) if path.is_file() else {}
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except ValueError as error:
+        raise RunError(f"is not valid JSON ({error})", file=path, remedy="Restore it or make the run again") from error
+
+
+def _table(path: Path) -> pd.DataFrame | None:
+    if not path.is_file():
+        return None
+    import pandas as pd
+
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise RunError(f"is not valid Parquet ({error})", file=path, remedy="Evaluate the run again") from error

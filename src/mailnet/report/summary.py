@@ -1,0 +1,102 @@
+"""What the report says of the data and the model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mailnet.data.config import ImageConfig, StudyConfig
+from mailnet.report.words import count, listing, magnitude, plural
+
+
+@dataclass(frozen=True)
+class BadStudies:
+    """Images that could not be used for one reason: how many, where (a modality or task), and what would mend them."""
+
+    n: int
+    place: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    """Tables of the data section; cells are text, counts are numbers or None."""
+
+    sentence: str
+    modality_columns: list[str]
+    modalities: list[list[str]]
+    splits: list[str]
+    classes: dict[str, list[tuple[str, list[int | None]]]]
+    bad: list[BadStudies]
+    bad_total: int
+
+
+def summarise_data(config: StudyConfig, data: Mapping[str, Any]) -> DataSummary:
+    """Return the data section from data.json; what that lacks is left open."""
+    studies: Mapping[str, Any] = data.get("studies", {})
+    splits, bad = list(studies), data.get("bad") or []
+    reasons = Counter((str(b.get("modality") or b.get("task") or "-"), str(b.get("remedy") or "-")) for b in bad)
+    return DataSummary(
+        sentence=_sentence(config, studies),
+        modality_columns=["kind", "input", "values in the file", *splits],
+        modalities=[_modality(config, data, name, splits) for name in config.modalities],
+        splits=splits,
+        classes={
+            task: [(c, [_at(data, "tasks", task, s, c) for s in splits]) for c in spec.class_values]
+            for task, spec in config.tasks.items()
+            if splits
+        },
+        bad=[BadStudies(n, place, remedy) for (place, remedy), n in reasons.most_common()],
+        bad_total=len(bad),
+    )
+
+
+def summarise_model(config: StudyConfig, data: Mapping[str, Any], bundle: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return names and values of the model section."""
+    name = str(bundle.get("model") or config.model.name)
+    options = bundle.get("options") or config.model.options
+    model = data.get("model") or bundle.get("counts") or {}
+    facts = [("Network", name), ("Parameters", magnitude(model.get("parameters")))]
+    if "macs" in model:
+        facts.append(("Multiply-adds (MACs)", f"{magnitude(model['macs'])} a study; papers often call these FLOPs"))
+        facts.append(("FLOPs", f"{magnitude(model.get('flops', 2 * model['macs']))} a study (two a multiply-add)"))
+    facts += [(f"Option {key}", _plain(value)) for key, value in options.items()]
+    return [*facts, ("Training seed", str(config.train.seed))]
+
+
+def _sentence(config: StudyConfig, studies: Mapping[str, Any]) -> str:
+    pairing = (
+        "One row is one patient with all modalities, some of which may be absent."
+        if config.regime == "paired"
+        else "The modalities are unpaired: each is a data set of its own with its own patients and task."
+    )
+    how = (
+        f"The split is given by the column “{config.split.column}”."
+        if config.split.column
+        else f"The split was drawn with seed {config.split.seed}"
+        + (f", all rows of one “{config.group}” on one side." if config.group else ".")
+    )
+    sizes = listing([f"{count(n)} {split}" for split, n in studies.items()])
+    return f"{sizes + ' studies. ' if sizes else ''}{pairing} {how}"
+
+
+def _modality(config: StudyConfig, data: Mapping[str, Any], name: str, splits: list[str]) -> list[str]:
+    spec = config.modalities[name]
+    if isinstance(spec, ImageConfig):
+        shape = f"{spec.size[0]} x {spec.size[1]}, {plural(spec.channels, 'channel')}"
+        inside = f"{spec.range[0]:g} to {spec.range[1]:g}" if spec.range else "full range of the type"
+    else:
+        shape, inside = f"{len(spec.numeric)} numeric, {len(spec.categorical)} categorical", "-"
+    return [name, spec.kind, shape, inside, *(count(_at(data, "modalities", name, "studies", s)) for s in splits)]
+
+
+def _at(values: Any, *keys: str) -> Any:
+    for key in keys:
+        values = values.get(key) if isinstance(values, Mapping) else None
+    return values
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(str(v) for v in value) if isinstance(value, list | tuple) else str(value)
