@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mailnet.nn import create_model
 from mailnet.nn.emcam import dct_matrix, spatial_bands
-from mailnet.nn.layers import key, plan_strides
+from mailnet.nn.layers import key, plan_trunk
 from mailnet.nn.presence import resolve_presence
 from mailnet.specs import ModalitySpec, TaskSpec
 
@@ -203,11 +203,12 @@ def test_normalisation_is_the_first_layer_and_travels_with_the_weights() -> None
 
 @pytest.mark.parametrize("size", [(28, 28), (64, 64), (224, 224), (9, 200)])
 def test_an_image_of_any_size_keeps_pixels(size: tuple[int, int]) -> None:
-    stem, strides = plan_strides(ModalitySpec("m", size=size), 4)
+    stem, plans = plan_trunk(ModalitySpec("m", size=size), 4)
     for axis, left in enumerate(size):
-        for stride in (stem, *strides):
+        for stride in (stem, *(plan.stride for plan in plans)):
             left = -(-left // stride[axis])
         assert 2 <= left <= 7
+        assert plans[-1].grid[axis] == left
     model = create_model("mail", {"m": ModalitySpec("m", size=size)}, {"t": 2}, width="nano")
     assert model({"m": torch.rand(2, 1, *size)})["t"].shape == (2, 2)
 

@@ -18,7 +18,7 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor, nn
 
-from mailnet.nn.layers import conv, expand_as, key, pool_max, pool_mean, resize
+from mailnet.nn.layers import conv, expand_as, key, pool_max, pool_mean, resize, spatial_axes
 from mailnet.nn.presence import Presence
 from mailnet.nn.rpan import RPAN
 from mailnet.specs import ModalitySpec
@@ -78,15 +78,15 @@ class EMCAM(nn.Module):
         self.describe = nn.ModuleDict({key(name): nn.Linear(count * channels, hidden) for name in modalities})
         self.update = nn.Linear(hidden, hidden) if len(modalities) > 1 and options.exchange != "none" else None
         self.gate = nn.ModuleDict({key(name): nn.Linear(hidden, channels) for name in modalities})
-        for layer in self.gate.values():
-            nn.init.normal_(layer.weight, std=0.01)  # type: ignore[arg-type]
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
         self.look = nn.ModuleDict()
         if options.spatial_attention:
             grids = {name: spec.spatial_dims for name, spec in modalities.items() if spec.spatial_dims}
             for name, dims in grids.items():
                 shared = list(grids.values()).count(dims) > 1 and options.exchange != "none"
                 self.look[key(name)] = conv(dims, 2, 2 if shared else 1, 3, bias=True)
+        for name, parameter in [*self.gate.named_parameters(), *self.look.named_parameters()]:
+            # so that every gate starts near its centre
+            _ = nn.init.zeros_(parameter) if name.endswith("bias") else nn.init.normal_(parameter, std=0.01)
         self.man = rpan.attention_noise("attention_noise", trained=True) if rpan else None
         self.published_noise = rpan is not None and rpan.man == "published"
         if options.frequency == "channel":
@@ -194,16 +194,16 @@ def spatial_bands(x: Tensor) -> list[Tensor]:
     mean = pool_mean(x)
     if x.ndim == 2:
         return [mean, torch.zeros_like(x), torch.zeros_like(x)]
-    low = x
-    for axis, size in enumerate(x.shape[2:], start=2):
+    low = x.movedim(1, -1)  # (B, ..., C): in this order each product below reads memory as it lies
+    for axis, size in enumerate(x.shape[2:], start=1):
+        before, after = low.shape[1:axis], low.shape[axis + 1 :]
         half = dct_matrix(size)[: -(-size // 2)].to(x)
-        low = torch.tensordot(low, half, dims=([axis], [1])).movedim(-1, axis)
+        low = (half @ low.reshape(-1, size, math.prod(after))).reshape(-1, *before, len(half), *after)
     pixels = math.prod(x.shape[2:])
     # Parseval: coefficients and pixels have one energy, so the high band is what the low band leaves over.
-    constant = mean.square()
-    below = low.square().flatten(2).sum(2) / pixels
-    total = x.square().flatten(2).mean(2)
-    return [mean, _root(below - constant), _root(total - below)]
+    below = low.square().flatten(1, -2).sum(1) / pixels
+    total = x.square().mean(spatial_axes(x))
+    return [mean, _root(below - mean.square()), _root(total - below)]
 
 
 def _root(energy: Tensor) -> Tensor:

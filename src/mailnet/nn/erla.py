@@ -5,14 +5,13 @@ Source: Dhar, Haghighat, Zaidi, "Effective and Robust Multimodal Medical Image A
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
 
-from mailnet.nn.layers import Projection, conv, expand_as, norm, pool_max, pool_mean, spatial_axes
+from mailnet.nn.layers import Projection, StagePlan, conv, expand_as, norm, pool_max, pool_mean, spatial_axes
 from mailnet.nn.rpan import RPAN, rpan_conv
 
 UnitKind: TypeAlias = Literal["multiscale", "emila"]
@@ -93,13 +92,17 @@ def published_statistics(x: Tensor) -> Tensor:
 
 
 class MultiScaleConv(nn.Module):
-    """A 3x3 and a dilated 3x3 convolution, half of the output channels each, normalised and activated."""
+    """A 3x3 and a dilated 3x3 convolution, half of the output channels each, normalised and activated.
 
-    def __init__(self, dims: int, channels: int, out_channels: int, stride: Sequence[int], rpan: RPAN | None) -> None:
+    An axis of up to four pixels is not dilated, where most taps would lie outside.
+    """
+
+    def __init__(self, dims: int, channels: int, out_channels: int, plan: StagePlan, rpan: RPAN | None) -> None:
         super().__init__()
         half = out_channels // 2
-        self.near = rpan_conv(rpan, "units", dims, channels, out_channels - half, 3, stride=stride)
-        self.far = rpan_conv(rpan, "units", dims, channels, half, 3, stride=stride, dilation=2)
+        reach = tuple(2 if pixels > 4 else 1 for pixels in plan.grid)
+        self.near = rpan_conv(rpan, "units", dims, channels, out_channels - half, 3, stride=plan.stride)
+        self.far = rpan_conv(rpan, "units", dims, channels, half, 3, stride=plan.stride, dilation=reach)
         self.norm = norm(dims, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -111,14 +114,14 @@ class MultiScaleConv(nn.Module):
 class MSGDC(nn.Module):
     """The published multi-scale convolution: 1x1 in groups, depthwise 3x3 and 5x5, channels shuffled, fused."""
 
-    def __init__(self, dims: int, channels: int, out_channels: int, stride: Sequence[int], rpan: RPAN | None) -> None:
+    def __init__(self, dims: int, channels: int, out_channels: int, plan: StagePlan, rpan: RPAN | None) -> None:
         super().__init__()
         groups = SHUFFLE_GROUPS
         if channels % groups or out_channels % groups:
             raise ValueError(f"unit 'emila' needs widths divisible by {groups}, got {channels} and {out_channels}")
 
         def branch(out: int, kernel: int, count: int) -> nn.Module:
-            return rpan_conv(rpan, "units", dims, channels, out, kernel, stride=stride, groups=count, bias=True)
+            return rpan_conv(rpan, "units", dims, channels, out, kernel, stride=plan.stride, groups=count, bias=True)
 
         self.pointwise = branch(out_channels, 1, groups)
         self.depthwise3 = branch(channels, 3, channels)
@@ -141,7 +144,7 @@ class Unit(nn.Module):
         dims: Spatial axes.
         channels: C of the input.
         out_channels: C of the output.
-        stride: Stride of each axis.
+        plan: Its stride, and the size of its output.
         options: How it is built.
         rpan: What is random in it.
     """
@@ -151,15 +154,15 @@ class Unit(nn.Module):
         dims: int,
         channels: int,
         out_channels: int,
-        stride: Sequence[int],
+        plan: StagePlan,
         options: ERLAOptions,
         rpan: RPAN | None,
     ) -> None:
         super().__init__()
         branches = MSGDC if options.unit == "emila" else MultiScaleConv
-        self.branches = branches(dims, channels, out_channels, stride, rpan)
+        self.branches = branches(dims, channels, out_channels, plan, rpan)
         self.attention = ChannelAttention(out_channels, options.attention, options.gamma, rpan)
-        self.shortcut = Projection(dims, channels, out_channels, stride) if options.unit == "emila" else None
+        self.shortcut = Projection(dims, channels, out_channels, plan.stride) if options.unit == "emila" else None
         self.man = rpan.attention_noise("spatial_noise") if rpan else None
         self.published_noise = rpan is not None and rpan.man == "published"
 
@@ -184,7 +187,7 @@ class ERLA(nn.Module):
         dims: Spatial axes.
         channels: C of the input.
         out_channels: C of the output.
-        stride: Stride of each axis.
+        plan: Its stride, and the size of its output.
         options: How it is built.
         rpan: What is random in it.
     """
@@ -194,20 +197,20 @@ class ERLA(nn.Module):
         dims: int,
         channels: int,
         out_channels: int,
-        stride: Sequence[int],
+        plan: StagePlan,
         options: ERLAOptions,
         rpan: RPAN | None = None,
     ) -> None:
         super().__init__()
-        ones = (1,) * dims
+        then = replace(plan, stride=(1,) * dims)
         self.units = nn.Sequential(
-            Unit(dims, channels, out_channels, stride, options, rpan),
-            *(Unit(dims, out_channels, out_channels, ones, options, rpan) for _ in range(options.units - 1)),
+            Unit(dims, channels, out_channels, plan, options, rpan),
+            *(Unit(dims, out_channels, out_channels, then, options, rpan) for _ in range(options.units - 1)),
         )
         self.fuse = conv(dims, out_channels, out_channels, options.fuse_kernel)
         self.norm = norm(dims, out_channels)
-        same = channels == out_channels and tuple(stride) == ones
-        self.shortcut = nn.Identity() if same else Projection(dims, channels, out_channels, stride)
+        same = channels == out_channels and plan == then
+        self.shortcut = nn.Identity() if same else Projection(dims, channels, out_channels, plan.stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, ...) -> (B, C_out, ...), each axis divided by its stride."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -44,19 +45,19 @@ def conv(
     kernel: int,
     *,
     stride: int | Sequence[int] = 1,
-    dilation: int = 1,
+    dilation: int | Sequence[int] = 1,
     groups: int = 1,
     bias: bool = False,
 ) -> nn.Conv2d | nn.Conv3d:
     """Return a convolution over ``dims`` axes whose output has the size of its input divided by the stride."""
-    strides = (stride,) * dims if isinstance(stride, int) else tuple(stride)
+    dilations = (dilation,) * dims if isinstance(dilation, int) else tuple(dilation)
     return _CONV[dims](
         in_channels,
         out_channels,
         kernel,
-        stride=strides,  # type: ignore[arg-type]
-        padding=dilation * (kernel // 2),
-        dilation=dilation,
+        stride=(stride,) * dims if isinstance(stride, int) else tuple(stride),  # type: ignore[arg-type]
+        padding=tuple(step * (kernel // 2) for step in dilations),  # type: ignore[arg-type]
+        dilation=dilations,  # type: ignore[arg-type]
         groups=groups,
         bias=bias,
     )
@@ -95,20 +96,34 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     return functional.interpolate(x, size=list(size), mode=mode, align_corners=False)
 
 
-def plan_strides(spec: ModalitySpec, stages: int) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
-    """Return the stride of the stem and of each stage, per axis, that fit the size of an image or volume.
+@dataclass(frozen=True)
+class StagePlan:
+    """What one stage of a trunk does to the size of an image or volume.
 
-    The stem keeps an axis of up to 32 pixels whole, halves it up to 96 and quarters it above; an unknown size counts
-    as 64. Each stage but the first halves an axis while at least two pixels remain, so nothing shrinks to nothing.
+    Args:
+        stride: Stride of each axis.
+        grid: Size that the stage gives.
+    """
+
+    stride: tuple[int, ...]
+    grid: tuple[int, ...]
+
+
+def plan_trunk(spec: ModalitySpec, stages: int) -> tuple[tuple[int, ...], list[StagePlan]]:
+    """Return the stride of the stem and the plan of each stage that fit the size of an image or volume, axis by axis.
+
+    The stem keeps an axis of up to 32 pixels whole, halves it up to 48 and quarters it above; an unknown size counts
+    as 64. Each stage but the first halves an axis while more than two pixels remain, so nothing shrinks to nothing.
     """
     size = spec.size or (64,) * spec.spatial_dims
-    stem = tuple(1 if pixels <= 32 else 2 if pixels <= 96 else 4 for pixels in size)
-    left = [-(-pixels // stride) for pixels, stride in zip(size, stem, strict=True)]
-    strides: list[tuple[int, ...]] = [(1,) * len(size)]
+    stem = tuple(1 if pixels <= 32 else 2 if pixels <= 48 else 4 for pixels in size)
+    grid = tuple(-(-pixels // step) for pixels, step in zip(size, stem, strict=True))
+    plans = [StagePlan((1,) * len(size), grid)]
     for _ in range(stages - 1):
-        strides.append(tuple(2 if pixels > 2 else 1 for pixels in left))
-        left = [-(-pixels // stride) for pixels, stride in zip(left, strides[-1], strict=True)]
-    return stem, strides
+        stride = tuple(2 if pixels > 2 else 1 for pixels in grid)
+        grid = tuple(-(-pixels // step) for pixels, step in zip(grid, stride, strict=True))
+        plans.append(StagePlan(stride, grid))
+    return stem, plans
 
 
 def stage_widths(width: str, widths: Sequence[int] | None) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ Source: Dhar, Haghighat, Zaidi, "Effective and Robust Multimodal Medical Image A
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from mailnet.nn.emcam import EMCAM, EMCAMOptions, Exchange, Frequency
 from mailnet.nn.erla import ERLA, ERLAOptions, Statistics, UnitKind
 from mailnet.nn.heads import Heads
-from mailnet.nn.layers import InputNorm, Stem, halved, key, plan_strides, pool_mean, stage_widths, stem_kernel
+from mailnet.nn.layers import InputNorm, Stem, halved, key, plan_trunk, pool_mean, stage_widths, stem_kernel
 from mailnet.nn.noise import NoiseSource
 from mailnet.nn.presence import absence_tokens, resolve_presence
 from mailnet.nn.registry import register_model
@@ -31,7 +32,7 @@ class ImageTrunk(nn.Module):
 
     def __init__(self, spec: ModalitySpec, widths: Sequence[int], options: ERLAOptions, rpan: RPAN | None) -> None:
         super().__init__()
-        stem, strides = plan_strides(spec, len(widths))
+        stem, plans = plan_trunk(spec, len(widths))
         dims, ones = spec.spatial_dims, (1,) * spec.spatial_dims
         self.norm = InputNorm(spec)
         first = rpan_conv(rpan, "stem", dims, spec.channels, widths[0], stem_kernel(stem), stride=halved(stem))
@@ -39,10 +40,10 @@ class ImageTrunk(nn.Module):
         inputs = (widths[0], *widths[:-1])
         self.stages = nn.ModuleList(
             nn.Sequential(
-                ERLA(dims, before, width, stride, options, rpan),
-                *(ERLA(dims, width, width, ones, options, rpan) for _ in range(BLOCKS - 1)),
+                ERLA(dims, before, width, plan, options, rpan),
+                *(ERLA(dims, width, width, replace(plan, stride=ones), options, rpan) for _ in range(BLOCKS - 1)),
             )
-            for before, width, stride in zip(inputs, widths, strides, strict=True)
+            for before, width, plan in zip(inputs, widths, plans, strict=True)
         )
 
 

@@ -68,7 +68,7 @@ def rpan_conv(
     kernel: int,
     *,
     stride: int | Sequence[int] = 1,
-    dilation: int = 1,
+    dilation: int | Sequence[int] = 1,
     groups: int = 1,
     bias: bool = False,
 ) -> nn.Module:

@@ -18,7 +18,7 @@ from mailnet.nn.layers import (
     halved,
     key,
     norm,
-    plan_strides,
+    plan_trunk,
     pool_mean,
     stage_widths,
     stem_kernel,
@@ -51,12 +51,12 @@ class BasicBlock(nn.Module):
 def resnet18(spec: ModalitySpec, widths: Sequence[int]) -> nn.Sequential:
     """Return a ResNet-18 without its head, (B, C, ...) in [0, 1] -> (B, C_out, ...), its stem fitted to the size."""
     dims = spec.spatial_dims
-    stem, strides = plan_strides(spec, len(widths))
+    stem, plans = plan_trunk(spec, len(widths))
     first = conv(dims, spec.channels, widths[0], stem_kernel(stem), stride=halved(stem))
     layers: list[nn.Module] = [InputNorm(spec), Stem(first, widths[0], stem)]
     channels = widths[0]
-    for width, stride in zip(widths, strides, strict=True):
-        for step in (stride, *((1,) * dims,) * (BLOCKS - 1)):
+    for width, plan in zip(widths, plans, strict=True):
+        for step in (plan.stride, *((1,) * dims,) * (BLOCKS - 1)):
             layers.append(BasicBlock(dims, channels, width, step))
             channels = width
     return nn.Sequential(*layers)
