@@ -182,14 +182,19 @@ class ModelConfig(Section):
 
 
 class TrainConfig(Section):
-    """How to train. ``preset: published`` is Adam 1e-4 on a plateau as the paper did; other keys still override it."""
+    """How to train. ``preset: published`` is Adam 1e-4 on a plateau as the paper did; other keys still override it.
+
+    ``batch_size`` counts the studies of one optimizer step over all processes; ``accumulate`` works through them in so
+    many parts, to need less memory. ``modality_dropout`` is the chance that a modality of a study is hidden or, in the
+    unpaired regime, that companions are taken apart and trained alone; left out, 0.1 and 0.5.
+    """
 
     preset: Literal["default", "published"] = "default"
     seed: int = 0
     epochs: int = Field(30, ge=1)
     batch_size: int = Field(64, ge=1)
     accumulate: int = Field(1, ge=1)
-    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     optimizer: Literal["adamw", "adam"] = "adamw"
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.05, ge=0)
@@ -199,7 +204,7 @@ class TrainConfig(Section):
     plateau_patience: int = Field(70, ge=1)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     balance: Literal["none", "weights", "sampler"] = "none"
-    modality_dropout: float = Field(0.1, ge=0, lt=1)
+    modality_dropout: float | None = Field(None, ge=0, le=1)
     ema: float | None = Field(0.99, gt=0, lt=1)
     monitor: Literal["balanced_accuracy", "accuracy", "macro_f1", "macro_auroc", "loss"] = "balanced_accuracy"
     patience: int | None = Field(None, ge=1)
