@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mailnet.data.config import Split
+from mailnet.data.preprocess import to_unit
 from mailnet.data.study import StudyData
 from mailnet.nn.batch import Batch
 
@@ -151,15 +152,10 @@ def iterate(
 
 
 def _gather(array: np.ndarray, rows: np.ndarray, has: np.ndarray) -> Tensor:
-    if array.dtype.kind != "u":
-        values = torch.from_numpy(array[rows])
-    elif array.dtype == np.uint8:
-        values = torch.from_numpy(array[rows]).to(torch.float32).div_(255)
-    else:
-        values = torch.from_numpy(array[rows].astype(np.float32)).div_(65535)
-    if not has.all():
-        values[torch.from_numpy(~has)] = 0
-    return values
+    # numpy, since torch's own threads would wait for those of the network.
+    values = to_unit(array[rows]) if array.dtype.kind == "u" else array[rows]
+    values[~has] = 0
+    return torch.from_numpy(values)
 
 
 def _owners(data: StudyData) -> dict[str, int]:

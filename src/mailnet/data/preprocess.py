@@ -45,7 +45,8 @@ def to_unit(array: np.ndarray) -> np.ndarray:
     >>> float(to_unit(np.array([255], dtype=np.uint8))[0])
     1.0
     """
-    return array.astype(np.float32) / np.float32(np.iinfo(array.dtype).max)
+    unit: np.ndarray = np.divide(array, np.float32(np.iinfo(array.dtype).max), dtype=np.float32)
+    return unit
 
 
 def _checked(array: np.ndarray) -> np.ndarray:
@@ -60,17 +61,17 @@ def _checked(array: np.ndarray) -> np.ndarray:
 
 
 def _range(image: np.ndarray, config: ImageConfig) -> tuple[float, float]:
+    whole = WHOLE_RANGE.get(image.dtype.name)
+    if whole is not None and config.range in (None, whole):
+        return whole
     low, high = float(image.min()), float(image.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         raise DataError("holds NaN or infinite values", remedy="Replace them by numbers")
     if config.range is None:
-        whole = WHOLE_RANGE.get(image.dtype.name)
-        if whole is None:
-            raise DataError(
-                f"holds {image.dtype} values ({low:g} to {high:g}), which have no range of their own",
-                remedy="Declare the modality's 'range': [lowest, highest]",
-            )
-        return whole
+        raise DataError(
+            f"holds {image.dtype} values ({low:g} to {high:g}), which have no range of their own",
+            remedy="Declare the modality's 'range': [lowest, highest]",
+        )
     if low < config.range[0] or high > config.range[1]:
         raise DataError(
             f"has values from {low:g} to {high:g}, outside the declared range {list(config.range)}",

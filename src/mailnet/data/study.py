@@ -81,7 +81,7 @@ def load_study(
     manifest = load_manifest(config, splits).frame
     frame = manifest if splits is None else _renumbered(manifest[manifest["split"].isin(list(splits))])
     arrays, errors = _images(frame, config, cache)
-    bad = [error for row in sorted(errors) for error in errors[row]]
+    bad = _listed(errors)
     if bad and not skip_bad:
         raise together(bad)
     if bad:
@@ -92,7 +92,7 @@ def load_study(
             raise together(problems)
         arrays, errors = _images(frame, config, cache)
         if errors:
-            raise together([error for row in sorted(errors) for error in errors[row]])
+            raise together(_listed(errors))
     fitted = dict(tables) if tables is not None else fit_tables(config, manifest)
     present = {name: frame[f"has:{name}"].to_numpy(dtype=bool) for name in config.modalities}
     for name, state in fitted.items():
@@ -115,6 +115,13 @@ def load_study(
     )
 
 
+def find_image_problems(
+    frame: pd.DataFrame, config: StudyConfig, cache: str | Path | None = None
+) -> list[MailnetError]:
+    """Return one error for every image of a manifest's frame that cannot be used; what can be used is cached."""
+    return _listed(_images(frame, config, cache)[1])
+
+
 def fit_tables(config: StudyConfig, frame: pd.DataFrame) -> dict[str, TableState]:
     """Return the state of every tabular modality, learnt from the training rows of a manifest's frame.
 
@@ -127,6 +134,10 @@ def fit_tables(config: StudyConfig, frame: pd.DataFrame) -> dict[str, TableState
             rows = frame[(frame["split"] == "train") & frame[f"has:{name}"]]
             tables[name] = TableState.fit(name, section, rows.rename(columns=lambda c: c.removeprefix("raw:")))
     return tables
+
+
+def _listed(errors: Mapping[int, Sequence[MailnetError]]) -> list[MailnetError]:
+    return [error for row in sorted(errors) for error in errors[row]]
 
 
 def _renumbered(frame: pd.DataFrame) -> pd.DataFrame:

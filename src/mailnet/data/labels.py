@@ -1,0 +1,57 @@
+"""Labels of the tasks of a study, from the cells of its tables."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mailnet.data.cells import Cells
+from mailnet.data.config import StudyConfig
+from mailnet.data.values import canonical
+
+Columns = dict[str, np.ndarray]
+_REMEDY = "Correct the cells, add the value to 'classes', or empty the cells"
+_TRUTH = {"": np.nan, "0": 0.0, "1": 1.0, "false": 0.0, "true": 1.0}
+
+
+def read_labels(cells: Cells, config: StudyConfig) -> Columns:
+    """Return ``label:<task>`` (N,) int64, -1 unknown, or ``label:<task>:<class>`` (N,) float, NaN unknown."""
+    columns: Columns = {}
+    for name, task in config.tasks.items():
+        if task.kind == "multilabel":
+            for label, (column,) in task.class_values.items():
+                given = cells.column(column, f"tasks.{name}")
+                truth = cells.translate(
+                    given, _TRUTH, np.nan, column=column, noun="0 or 1", remedy="Correct or empty the cells", task=name
+                )
+                columns[f"label:{name}:{label}"] = np.array(truth)
+            continue
+        known = {canonical(value): k for k, several in enumerate(task.class_values.values()) for value in several}
+        column = task.column or name
+        given = cells.column(column, f"tasks.{name}")
+        labels = cells.translate(given, {"": -1} | known, -1, column=column, noun="class", remedy=_REMEDY, task=name)
+        columns[f"label:{name}"] = np.array(labels, dtype=np.int64)
+    return columns
+
+
+def is_labelled(name: str, config: StudyConfig, columns: Columns) -> np.ndarray:
+    """Return (N,) bool: the row has a label of the task."""
+    if config.tasks[name].kind != "multilabel":
+        return columns[f"label:{name}"] >= 0
+    labels = np.stack([columns[f"label:{name}:{label}"] for label in config.tasks[name].class_values])
+    known: np.ndarray = ~np.isnan(labels).all(axis=0)
+    return known
+
+
+def strata(columns: Columns, owner: list[str]) -> list[tuple[tuple[str, str], ...]]:
+    """Return, for every row, the labels that splits keep in proportion.
+
+    Args:
+        columns: What ``read_labels`` gives.
+        owner: Stands for the labels of a row that has none, so that such rows are divided in proportion too.
+    """
+    texts = {name: [str(value) for value in values] for name, values in columns.items()}
+    return [
+        tuple((name, values[row]) for name, values in texts.items() if values[row] not in ("-1", "nan"))
+        or ((owner[row], "unlabelled"),)
+        for row in range(len(owner))
+    ]

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from factory import write_study
+from mailnet.data.config import dump_config, load_config, parse_config
+from mailnet.errors import ConfigError
+
+LEAST = {"name": "x", "manifest": "a.csv", "modalities": {"ct": None}, "tasks": {"t": {"classes": ["a", "b"]}}}
+
+
+def test_a_written_configuration_reads_back_as_the_same(tmp_path: Path) -> None:
+    config = load_config(write_study(tmp_path))
+    (tmp_path / "again.yaml").write_text(dump_config(config))
+    assert load_config(tmp_path / "again.yaml") == config
+
+
+def test_overrides_replace_values_and_make_sections(tmp_path: Path) -> None:
+    path = write_study(tmp_path)
+    config = load_config(path, ["train.epochs=7", "evaluation.bootstrap=0", "tasks.grade.classes=[no, yes]"])
+    assert config.train.epochs == 7
+    assert config.evaluation.bootstrap == 0
+    assert list(config.tasks["grade"].class_values) == ["no", "yes"]
+
+
+def test_data_root_is_relative_to_the_file_and_can_be_replaced(tmp_path: Path) -> None:
+    path = write_study(tmp_path / "a", data_root="..")
+    assert load_config(path).root == tmp_path
+    assert load_config(path, data_root=tmp_path / "b").root == tmp_path / "b"
+
+
+def test_yes_and_no_are_words(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text("name: x\nmanifest: a.csv\nmodalities: {ct: }\ntasks: {t: {classes: [no, yes, true]}}\n")
+    assert list(load_config(path).tasks["t"].class_values) == ["no", "yes", "True"]
+
+
+def test_all_problems_are_listed_with_the_nearest_key() -> None:
+    values = LEAST | {"regimee": "paired", "train": {"epochs": 0}}
+    with pytest.raises(ConfigError) as caught:
+        parse_config(values, "study.yaml")
+    assert "did you mean 'regime'?" in str(caught.value)
+    assert "train.epochs" in str(caught.value)
+    assert "study.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"modalities": {"c t": None}}, "is not a name"),
+        ({"modalities": {"ct": {"size": 4}}}, "at least 8 pixels"),
+        ({"modalities": {"ct": {"range": [5, 5]}}}, "range must rise"),
+        ({"modalities": {"t": {"kind": "tabular"}}}, "needs 'numeric' or 'categorical'"),
+        ({"modalities": {"t": {"kind": "tabular", "numeric": ["a"], "required": ["b"]}}}, "not listed: b"),
+        (
+            {
+                "modalities": {
+                    "t": {"kind": "tabular", "numeric": ["a"]},
+                    "u": {"kind": "tabular", "categorical": ["a"]},
+                }
+            },
+            "numeric in one modality and categorical in another: a",
+        ),
+        ({"tasks": {"t": {"classes": ["1", 1.0]}}}, "belongs to two classes"),
+        ({"tasks": {"t": {"kind": "multilabel", "classes": {"a": ["x", "y"]}}}}, "exactly one column"),
+        ({"split": {"train": 0.5, "val": 0.1, "test": 0.1}}, "must be 1"),
+        ({"split": {"values": {"train": 1}}}, "name it in 'column'"),
+    ],
+)
+def test_values_that_cannot_be_used(changes: dict[str, object], text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        parse_config(LEAST | changes)
+
+
+def test_a_missing_file_names_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="mailnet init"):
+        load_config(tmp_path / "none.yaml")
