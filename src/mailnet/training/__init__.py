@@ -1,0 +1,1 @@
+"""Training: a run folder, with a bundle in it, from a configuration."""

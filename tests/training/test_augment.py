@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from mailnet.data.config import ImageConfig
+from mailnet.nn.batch import Batch
+from mailnet.training.augment import PRESETS, Augmentation, augment, augment_batch
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def images(*shape: int) -> Tensor:
+    return torch.rand(*shape, generator=generator(9))
+
+
+def test_every_name_of_the_configuration_has_a_preset() -> None:
+    assert set(PRESETS) == set(ImageConfig.model_fields["augment"].annotation.__args__)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("shape", [(5, 1, 20, 32), (3, 3, 16, 16)])
+def test_result_stays_in_range_and_repeats(name: str, shape: tuple[int, ...]) -> None:
+    x = images(*shape)
+    y = augment(x, PRESETS[name], generator())
+    assert y.shape == x.shape
+    assert 0 <= float(y.min()) <= float(y.max()) <= 1
+    assert torch.equal(y, augment(x, PRESETS[name], generator()))
+    assert torch.equal(x, images(*shape))
+    assert torch.equal(y, x) == (name == "none")
+
+
+def test_large_images_taken_a_few_at_a_time_are_all_there() -> None:
+    x = torch.linspace(0.1, 0.9, 6).view(6, 1, 1, 1).expand(6, 1, 300, 300).contiguous()
+    y = augment(x, Augmentation(contrast=0.1), generator())
+    torch.testing.assert_close(y.mean((1, 2, 3)), x.mean((1, 2, 3)))
+
+
+def test_mirroring_is_exact_and_happens_to_half() -> None:
+    x = images(1, 1, 12, 8).repeat(400, 1, 1, 1)
+    y = augment(x, Augmentation(flip_horizontal=True), generator())
+    mirrored = torch.tensor([torch.allclose(a, b.flip(-1), atol=1e-5) for a, b in zip(y, x, strict=True)])
+    kept = torch.tensor([torch.allclose(a, b, atol=1e-5) for a, b in zip(y, x, strict=True)])
+    assert bool((mirrored ^ kept).all())
+    assert 150 < int(mirrored.sum()) < 250
+
+
+@pytest.mark.parametrize("name", ["auto", "radiograph", "slice", "ultrasound"])
+def test_top_stays_top(name: str) -> None:
+    x = torch.zeros(200, 1, 16, 16)
+    x[:, :, :8] = 1
+    y = augment(x, PRESETS[name], generator())
+    assert bool((y[:, :, :8].mean((1, 2, 3)) > y[:, :, 8:].mean((1, 2, 3))).all())
+
+
+@pytest.mark.parametrize("name", ["auto", "radiograph"])
+def test_left_stays_left(name: str) -> None:
+    x = torch.zeros(200, 1, 16, 16)
+    x[..., :8] = 1
+    y = augment(x, PRESETS[name], generator())
+    assert bool((y[..., :8].mean((1, 2, 3)) > y[..., 8:].mean((1, 2, 3))).all())
+
+
+def test_rotation_keeps_shapes_of_images_that_are_not_square() -> None:
+    rows, columns = torch.meshgrid(torch.arange(40.0), torch.arange(80.0), indexing="ij")
+    disc = ((rows - 19.5) ** 2 + (columns - 39.5) ** 2).sqrt()
+    x = (1 - disc / 20).clamp(0, 1)[None, None].repeat(8, 1, 1, 1)
+    y = augment(x, Augmentation(rotate=90.0), generator())
+    torch.testing.assert_close(y, x, atol=0.02, rtol=0)
+
+
+def test_rotation_turns_by_the_angle() -> None:
+    x = torch.zeros(64, 1, 65, 65)
+    x[:, :, 32, 52] = 1  # 20 pixels right of the centre
+    x = torch.nn.functional.avg_pool2d(x, 5, 1, 2)
+    y = augment(x, Augmentation(rotate=45.0), generator())
+    weight = y / y.sum((2, 3), keepdim=True)
+    row = (weight.sum(3) * (torch.arange(65.0) - 32)).sum(2)
+    column = (weight.sum(2) * (torch.arange(65.0) - 32)).sum(2)
+    torch.testing.assert_close((row**2 + column**2).sqrt(), torch.full((64, 1), 20.0), atol=0.2, rtol=0)
+    angles = torch.atan2(row, column)
+    assert float(angles.abs().max()) <= math.radians(45) + 0.02
+    assert float(angles.max()) > 0.5
+    assert float(angles.min()) < -0.5
+
+
+def test_each_modality_draws_its_own() -> None:
+    x = images(1, 1, 16, 16).repeat(4, 1, 1, 1)
+    here = torch.ones(4, dtype=torch.bool)
+    batch = Batch({"ct": x, "mri": x, "clinical": torch.ones(4, 2)}, {"ct": here, "mri": here, "clinical": here})
+    changed = augment_batch(batch, {"ct": "slice", "mri": "slice"}, generator())
+    assert not torch.equal(changed.inputs["ct"], changed.inputs["mri"])
+    assert changed.inputs["clinical"] is batch.inputs["clinical"]
