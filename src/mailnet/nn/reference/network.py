@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mailnet.nn.noise import NoiseMode, set_noise
+from mailnet.nn.noise import set_noise
 from mailnet.nn.reference.blocks import EMCAM, EMILA, ERLA, GROUPS
 from mailnet.nn.reference.layers import SameConv2d, batch_norm, initialise, max_pool_same
 from mailnet.nn.reference.robust import RobustEMCAM, RobustEMILA
@@ -174,6 +174,7 @@ class MailReference(PublishedNetwork):
         self,
         modalities: dict[str, ModalitySpec],
         tasks: dict[str, TaskSpec],
+        *,
         widths: Sequence[int] = WIDTHS,
         dropout: float = 0.25,
     ) -> None:
@@ -184,7 +185,8 @@ class MailReference(PublishedNetwork):
 class RobustMailReference(PublishedNetwork):
     """Robust-MAIL exactly as published, for comparison; ``robust_mail`` is our own network on the same ideas.
 
-    As published its noise stays on at inference. ``mailnet.nn.noise.set_noise`` changes the mode and the generator.
+    As published its noise stays on at inference, one draw a forward pass; ``mailnet.nn.noise.set_noise(model, mode,
+    draws, generator)`` averages draws, turns the noise off, or makes a prediction repeatable.
 
     Args:
         modalities: As for ``mail_reference``.
@@ -194,9 +196,6 @@ class RobustMailReference(PublishedNetwork):
         gpc_ratio: Share of random filters in grouped convolutions; 0 in the published run.
         dwc_ratio: Share of random filters in depthwise convolutions; 0 in the published run.
         noise_std: Standard deviation of the modulated attention noise.
-        mode: ``sample`` (as published), ``mean`` or ``off``; see ``mailnet.nn.noise.NoiseSource``.
-        draws: Forward passes that ``mean`` averages.
-        generator: Where the random numbers come from; None means torch's global generator.
 
     Raises:
         ValueError: As for ``mail_reference``, or ratios that the groups do not divide.
@@ -206,20 +205,18 @@ class RobustMailReference(PublishedNetwork):
         self,
         modalities: dict[str, ModalitySpec],
         tasks: dict[str, TaskSpec],
+        *,
         widths: Sequence[int] = WIDTHS,
         dropout: float = 0.25,
         gpc_ratio: float = 0.0,
         dwc_ratio: float = 0.0,
         noise_std: float = 0.6,
-        mode: NoiseMode = "sample",
-        draws: int = 10,
-        generator: torch.Generator | None = None,
     ) -> None:
         if noise_std < 0:
             raise ValueError(f"noise_std must not be negative, got {noise_std}")
         emila = partial(RobustEMILA, gpc_ratio=gpc_ratio, dwc_ratio=dwc_ratio, noise_std=noise_std)
         super().__init__(modalities, tasks, widths, dropout, emila, partial(RobustEMCAM, noise_std=noise_std))
-        self.noise = set_noise(self, mode, draws, generator)
+        self.noise = set_noise(self)
 
     def forward(self, inputs: dict[str, Tensor], present: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Return each task's logits, those of averaged probabilities in mode ``mean``; see ``mail_reference``."""
