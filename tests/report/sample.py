@@ -14,6 +14,9 @@ from sklearn import metrics as sk
 PATHOLOGY = ("normal", "calcified lesion", "oedema", "tumour", "infarct")
 GRADE = ("benign", "malignant")
 MODALITIES = ("mri", "ct", "spect")
+FINDINGS = ("atelectasis", "cardiomegaly", "effusion", "infiltration", "mass", "nodule", "pneumonia", "pneumothorax",
+            "consolidation", "emphysema", "fibrosis", "pleural thickening with calcification")  # fmt: skip
+SEVERITY = ("none", "mild", "moderate", "severe")
 SECRET = "PATIENT-4711-MUELLER"
 
 
@@ -36,9 +39,70 @@ def make_run(
     _json(run / "evaluation.json", evaluation)
     _json(run / "data.json", _data(frame, classes))
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in _epochs(rng)))
+    best = {"epoch": 16, "monitor": "balanced_accuracy", "value": 0.84, "loss": 0.42}
+    _json(
+        run / "run.json", {"status": "finished", "device": "cpu", "precision": "fp32", "torch": "2.6.0", "best": best}
+    )
     (run / "bundle").mkdir()
     counts = {"parameters": 1_234_567, "macs": 81_000_000, "flops": 162_000_000}
     _json(run / "bundle" / "config.json", {"model": "mail", "options": {"width": "tiny"}, "counts": counts})
+    return run
+
+
+def make_findings_run(folder: Path, n: int = 300) -> Path:
+    """Write a run of an unpaired study with a multilabel and an ordinal task, an image and a table; images are gone."""
+    rng = np.random.default_rng(0)
+    run = folder / "run"
+    run.mkdir(parents=True)
+    config = {
+        "name": "Chest findings",
+        "manifest": "gone.csv",
+        "regime": "unpaired",
+        "modalities": {"radiograph": {"size": 64}, "clinical": {"kind": "tabular", "numeric": ["age"]}},
+        "tasks": {
+            "findings": {"kind": "multilabel", "classes": list(FINDINGS)},
+            "severity": {"kind": "ordinal", "classes": list(SEVERITY)},
+        },
+        "train": {"monitor": "macro_auroc"},
+    }
+    truth = (rng.random((n, 12)) < np.linspace(0.3, 0.03, 12)).astype(float)
+    probability = np.clip(truth * 0.25 + rng.beta(2, 5, (n, 12)), 0, 1)
+    truth[rng.random(truth.shape) < 0.1] = np.nan
+    level = rng.choice(4, n)
+    graded = _probability(rng, level, 4, 2.0)
+    frame = pd.DataFrame({"id": [f"P{k:05d}" for k in range(n)], "label:severity": level})
+    frame[[f"label:findings:{c}" for c in FINDINGS]] = truth
+    frame[[f"prob:findings:{c}" for c in FINDINGS]] = probability
+    frame[[f"prob:severity:{c}" for c in SEVERITY]] = graded
+    whole = _measures(level, graded)
+    whole["metrics"]["quadratic_kappa"] = _estimate(0.71, 0.05)
+    areas = {"macro_auroc": _estimate(0.78, 0.03), "macro_auprc": _estimate(0.41, 0.04), "ece": _estimate(0.05, 0.01)}
+    known = [np.isfinite(truth[:, k]) for k in range(12)]
+    tasks = {
+        "findings": {
+            "kind": "multilabel",
+            "classes": list(FINDINGS),
+            "n": n,
+            "metrics": areas,
+            "per_class": {
+                c: _per_class(truth[i, k] == 1, probability[i, k] > 0.5, probability[i, k])
+                for k, (c, i) in enumerate(zip(FINDINGS, known, strict=True))
+            },
+        },
+        "severity": {
+            "kind": "ordinal",
+            "classes": list(SEVERITY),
+            "per_class": {
+                c: _per_class(level == k, graded.argmax(1) == k, graded[:, k]) for k, c in enumerate(SEVERITY)
+            },
+            "confusion": sk.confusion_matrix(level, graded.argmax(1)).tolist(),
+            **whole,
+        },
+    }
+    alone = {"radiograph": {"findings": {"n": n, "metrics": areas}}, "clinical": {"severity": whole}}
+    _json(run / "study.yaml", config)
+    _json(run / "evaluation.json", {"split": "test", "n": n, "tasks": tasks, "modalities": {"only": alone}})
+    frame.to_parquet(run / "predictions.parquet")
     return run
 
 

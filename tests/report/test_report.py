@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from sample import PATHOLOGY, SECRET, make_run
+from sample import FINDINGS, PATHOLOGY, SECRET, make_findings_run, make_run
 
 from mailnet.errors import RunError
 from mailnet.report import write_report
@@ -99,7 +99,7 @@ def test_the_page_says_what_matters(page: str) -> None:
     text = " ".join(" ".join(Outline(page).text).split())
     for words in ("For research use; not a medical device.", "Balanced accuracy, 95% interval", "What fusion gives",
                   "mri alone", "without spect", "Confusion matrix", "Reliability", "pathology by scanner",
-                  "few studies", "wrong, and sure of it", "were kept, the best by balanced accuracy",
+                  "few studies", "wrong, and sure of it", "were kept, the best by balanced accuracy, mean",
                   "Studies of each class of grade", "81.00 million a study", "Resolved configuration",
                   "Before you believe these numbers"):  # fmt: skip
         assert words in text, words
@@ -147,6 +147,17 @@ def test_parts_that_a_run_lacks_are_said_to_be_missing(tmp_path: Path) -> None:
     for words in ("no predictions.parquet", "no record of its training", "no curves can be drawn"):
         assert words in page
     assert Outline(page).wrong == []
+
+
+def test_multilabel_ordinal_and_tabular_are_shown_as_such(tmp_path: Path) -> None:
+    page = write_report(make_findings_run(tmp_path)).read_text(encoding="utf-8")
+    text = " ".join(" ".join(Outline(page).text).split())
+    for words in ("Macro AUROC, 95% interval", "Drawn are the 8 classes with the most studies, of 12",
+                  "Quadratic kappa", "table, values not shown", "This study is unpaired", FINDINGS[3]):  # fmt: skip
+        assert words in text, words
+    assert "fusion gives nothing" not in text
+    # A multilabel task has no confusion matrix: answers do not exclude each other.
+    assert page.count('<table class="confusion">') == 1
 
 
 def test_a_folder_that_is_no_evaluated_run_is_refused(tmp_path: Path) -> None:

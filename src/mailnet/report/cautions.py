@@ -21,7 +21,13 @@ def find_cautions(
     """Return one sentence for each caution, the gravest first."""
     found = [*_split(config, split)]
     for task in tasks:
-        found += [*_baseline(task), *_fusion(task), *_classes(task), *_calibration(task), *_subgroups(task)]
+        found += [
+            *_baseline(task),
+            *(_fusion(task) if config.regime == "paired" else ()),
+            *_classes(task),
+            *_calibration(task),
+            *_subgroups(task),
+        ]
     found += [*_training(history), *_left_out(data)]
     return found
 
@@ -130,7 +136,8 @@ def _training(history: History | None) -> Iterator[str]:
 def _left_out(data: Mapping[str, Any]) -> Iterator[str]:
     bad = data.get("bad") or []
     if bad:
-        yield f"{plural(len(bad), 'image', 'images')} could not be used, and their studies were left out; see Data."
+        whose = "its study was" if len(bad) == 1 else "their studies were"
+        yield f"{plural(len(bad), 'image')} could not be used, and {whose} left out; see Data."
 
 
 def _quoted(names: list[str]) -> str:

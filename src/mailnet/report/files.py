@@ -26,6 +26,7 @@ class RunFiles:
         data: data.json.
         epochs: metrics.jsonl, a dict an epoch.
         predictions: predictions.parquet, a row a study.
+        record: run.json: how training ran and how it ended.
         bundle: The bundle's config.json.
     """
 
@@ -35,12 +36,19 @@ class RunFiles:
     data: dict[str, Any]
     epochs: list[dict[str, Any]]
     predictions: pd.DataFrame | None
+    record: dict[str, Any]
     bundle: dict[str, Any]
 
     @property
     def split(self) -> str:
         """The split that was evaluated, or ``all``."""
         return str(self.evaluation.get("split", "test"))
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch whose weights were kept; None while training has not finished."""
+        epoch = self.record.get("best", {}).get("epoch")
+        return None if epoch is None else int(epoch)
 
 
 def read_run(run: Path) -> RunFiles:
@@ -63,6 +71,7 @@ def read_run(run: Path) -> RunFiles:
         data=_optional(run / "data.json"),
         epochs=_lines(run / "metrics.jsonl"),
         predictions=_table(run / "predictions.parquet"),
+        record=_optional(run / "run.json"),
         bundle=_optional(run / "bundle" / "config.json"),
     )
 

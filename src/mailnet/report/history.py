@@ -39,8 +39,15 @@ class History:
         return float(values[int(np.flatnonzero(self.epochs == self.best)[0])])
 
 
-def read_history(epochs: Sequence[Mapping[str, Any]], monitor: str, planned: int) -> History | None:
-    """Return the course of training, None where the run has no record of it."""
+def read_history(epochs: Sequence[Mapping[str, Any]], monitor: str, planned: int, best: int | None) -> History | None:
+    """Return the course of training, None where the run has no record of it.
+
+    Args:
+        epochs: Lines of metrics.jsonl.
+        monitor: The metric that chose the epoch.
+        planned: Epochs that were asked for.
+        best: Epoch whose weights were kept; None while training has not finished, then the best so far.
+    """
     if not epochs:
         return None
 
@@ -50,7 +57,8 @@ def read_history(epochs: Sequence[Mapping[str, Any]], monitor: str, planned: int
     number = np.array([int(line["epoch"]) for line in epochs])
     score = values("val", "loss") if monitor == "loss" else values("val", monitor)
     ranked = -score if monitor == "loss" else score
-    best = int(number[int(np.nanargmax(ranked))]) if np.isfinite(ranked).any() else int(number[-1])
+    if best is None or best not in number:
+        best = int(number[int(np.nanargmax(ranked))]) if np.isfinite(ranked).any() else int(number[-1])
     return History(number, values("train", "loss"), values("val", "loss"), score, monitor, best, planned)
 
 

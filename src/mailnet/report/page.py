@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from mailnet.data.config import StudyConfig
 from mailnet.files import write_text
 from mailnet.report import words
 from mailnet.report.cautions import FEW_CASES, find_cautions
@@ -83,8 +84,8 @@ def _context(files: RunFiles, results: list[TaskResult]) -> dict[str, Any]:
     from mailnet import __version__
 
     config, evaluation = files.config, files.evaluation
-    history = read_history(files.epochs, config.train.monitor, config.train.epochs)
-    model = summarise_model(config, files.data, files.bundle)
+    history = read_history(files.epochs, config.train.monitor, config.train.epochs, files.best_epoch)
+    model = summarise_model(config, files.record, files.bundle)
     shown = {metric.key for result in results for metric in result.shown}
     return {
         "config": config,
@@ -97,13 +98,13 @@ def _context(files: RunFiles, results: list[TaskResult]) -> dict[str, Any]:
         "evaluated": str(evaluation.get("created", ""))[:10],
         "written": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         "version": __version__,
-        "tasks": [_task(result, config.evaluation.bins) for result in results],
+        "tasks": [_task(result, config) for result in results],
         "has_subgroups": any(rows for result in results for rows in result.subgroups.values()),
         "fusion_lead": _fusion_lead(config.regime, len(config.modalities), results),
         "cautions": find_cautions(config, files.split, files.data, results, history),
         "intervals": _intervals(config.evaluation.bootstrap, config.group),
         "glossary": [metric for metric in words.METRICS if metric.key in shown],
-        "history": _history(history),
+        "history": _history(history, len(results)),
         "data": summarise_data(config, files.data),
         "percent_columns": PERCENT_COLUMNS,
         "dashes": LEGEND_DASHES,
@@ -112,12 +113,12 @@ def _context(files: RunFiles, results: list[TaskResult]) -> dict[str, Any]:
     }
 
 
-def _task(result: TaskResult, bins: int) -> TaskView:
-    curves = task_figures(result, bins)
+def _task(result: TaskResult, config: StudyConfig) -> TaskView:
+    curves = task_figures(result, config.evaluation.bins)
     return TaskView(
         result=result,
         whole=result.metrics.get(result.headline.key),
-        fusion_sentence=_fusion_sentence(result),
+        fusion_sentence=_fusion_sentence(result) if config.regime == "paired" else "",
         class_columns=[pair for pair in CLASS_COLUMNS if any(c.measures.get(pair[0]) for c in result.per_class)],
         class_sentence=_class_sentence(result),
         curves=curves,
@@ -159,7 +160,7 @@ def _fusion_sentence(result: TaskResult) -> str:
     percent = result.headline.percent
     whole = next((row.value for row in result.fusion if row.kind == "all"), None)
     alone = [(row.value, row.label) for row in result.fusion if row.kind == "only" and row.value is not None]
-    if whole is None or not alone:
+    if whole is None or len(alone) < 2:
         return ""
     best, name = max(alone, key=lambda pair: pair[0].value)
     text = (
@@ -172,9 +173,8 @@ def _fusion_sentence(result: TaskResult) -> str:
         return text + "fusion gives nothing here."
     if whole.low is not None and best.high is not None and whole.low <= best.high:
         return text + f"{more} more, but the intervals overlap."
-    return (
-        text + f"fusion gives {gain} more" + (", and the intervals do not overlap." if whole.low is not None else ".")
-    )
+    apart = "" if whole.low is None else ", and the intervals do not overlap"
+    return text + f"fusion gives {more} more{apart}."
 
 
 def _intervals(draws: int, group: str | None) -> str:
@@ -184,7 +184,7 @@ def _intervals(draws: int, group: str | None) -> str:
     return f"Intervals are 95% bootstrap intervals from {draws:,} redraws of the tested {what}."
 
 
-def _history(history: History | None) -> dict[str, Any] | None:
+def _history(history: History | None, tasks: int) -> dict[str, Any] | None:
     if history is None:
         return None
     label = words.BY_KEY[history.monitor].label if history.monitor in words.BY_KEY else "Loss"
@@ -194,7 +194,7 @@ def _history(history: History | None) -> dict[str, Any] | None:
         figures.append(Figure(f"{label} (validation)", score_chart(history, label), sentence))
     text = (
         f"{len(history.epochs)} of {history.planned} epochs were trained; the weights of epoch {history.best} were "
-        f"kept, the best by {label.lower()} on the validation studies "
+        f"kept, the best by {label.lower()}{', mean over the tasks,' if tasks > 1 else ''} on the validation studies "
         f"({words.number(history.at_best(history.score))}), marked by the dashed line."
     )
     return {"sentence": text, "figures": figures}

@@ -53,16 +53,20 @@ def summarise_data(config: StudyConfig, data: Mapping[str, Any]) -> DataSummary:
     )
 
 
-def summarise_model(config: StudyConfig, data: Mapping[str, Any], bundle: Mapping[str, Any]) -> list[tuple[str, str]]:
+def summarise_model(config: StudyConfig, record: Mapping[str, Any], bundle: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return names and values of the model section."""
-    name = str(bundle.get("model") or config.model.name)
     options = bundle.get("options") or config.model.options
-    model = data.get("model") or bundle.get("counts") or {}
-    facts = [("Network", name), ("Parameters", magnitude(model.get("parameters")))]
-    if "macs" in model:
-        facts.append(("Multiply-adds (MACs)", f"{magnitude(model['macs'])} a study; papers often call these FLOPs"))
-        facts.append(("FLOPs", f"{magnitude(model.get('flops', 2 * model['macs']))} a study (two a multiply-add)"))
+    counts = bundle.get("counts") or {}
+    facts = [
+        ("Network", str(bundle.get("model") or config.model.name)),
+        ("Parameters", magnitude(counts.get("parameters", record.get("parameters")))),
+    ]
+    if "macs" in counts:
+        facts.append(("Multiply-adds (MACs)", f"{magnitude(counts['macs'])} a study; papers often call these FLOPs"))
+        facts.append(("FLOPs", f"{magnitude(counts['flops'])} a study (two a multiply-add)"))
     facts += [(f"Option {key}", _plain(value)) for key, value in options.items()]
+    if "device" in record:
+        facts.append(("Trained on", f"{record['device']}, {record.get('precision')}, torch {record.get('torch')}"))
     return [*facts, ("Training seed", str(config.train.seed))]
 
 
