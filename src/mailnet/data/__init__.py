@@ -1,0 +1,1 @@
+"""From a table of studies to arrays: configuration, manifest, readers, preprocessing, splits, cache and batches."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 
@@ -135,63 +137,62 @@ def _opened(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     return array if array.shape == shape else None
 
 
-class _Unfinished(Exception):
-    """Leaves the old file in place."""
+class _Abandoned(Exception):
+    """Ends the writing of an array and leaves the old file in place."""
 
 
 def _build(
-    target: Path,
-    shape: tuple[int, ...],
-    rows: Sequence[int],
-    locations: Sequence[str],
-    config: ImageConfig,
-    label: str,
+    target: Path, shape: tuple[int, ...], rows: Sequence[int], locations: Sequence[str], config: ImageConfig, label: str
 ) -> dict[int, DataError]:
-    deeper = np.dtype(np.uint8)
+    deep = False
     while True:
         problems: dict[int, DataError] = {}
-        with progress(f"Decoding {label}", len(rows)) as advance:
-            try:
-                with replacing(target) as temporary:
-                    deepest = _write(temporary, shape, deeper, _decode(rows, locations, config), problems, advance)
-                    if problems or deepest != deeper:
-                        raise _Unfinished
-                return problems
-            except _Unfinished:
-                if problems:
-                    return problems
-        deeper = deepest
+        try:
+            with progress(f"Decoding {label}", len(rows)) as advance, replacing(target) as temporary:
+                _write(temporary, shape, deep, _decode(rows, locations, config), problems, advance)
+        except _Abandoned:
+            if not problems:
+                deep = True
+                continue
+        return problems
 
 
 def _write(
     path: Path,
     shape: tuple[int, ...],
-    dtype: np.dtype,
+    deep: bool,
     decoded: Iterator[Decoded],
     problems: dict[int, DataError],
     advance: Callable[[int], None],
-) -> np.dtype:
-    size = int(np.prod(shape[1:])) * dtype.itemsize
+) -> None:
+    # Written with ordinary calls: through a memory map a full disk would kill the process.
     with path.open("wb") as file:
-        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
-        start = file.tell()
-        # Written with ordinary calls: through a memory map a full disk would kill the process.
-        for row, result in decoded:
+        dtype = np.dtype(np.uint16) if deep else None
+        start = _write_header(file, shape, dtype) if dtype else 0
+        for row, image in decoded:
             advance(1)
-            if isinstance(result, DataError):
-                problems[row] = result
+            if isinstance(image, DataError):
+                problems[row] = image
                 continue
-            if problems:
-                continue
-            if result.dtype.itemsize > dtype.itemsize:
-                return result.dtype
-            if result.dtype != dtype:
-                result = result.astype(dtype) * dtype.type(257)
-            file.seek(start + row * size)
-            file.write(result.tobytes())
-        file.truncate(start + shape[0] * size)
-    return dtype
+            if dtype is None:
+                dtype = image.dtype
+                start = _write_header(file, shape, dtype)
+            if image.dtype.itemsize > dtype.itemsize:
+                # After a problem nothing is kept, and reading goes on only to find the others.
+                if problems:
+                    continue
+                raise _Abandoned
+            file.seek(start + row * image.size * dtype.itemsize)
+            file.write((image if image.dtype == dtype else image.astype(dtype) * dtype.type(257)).tobytes())
+        if problems or dtype is None:
+            raise _Abandoned
+        file.truncate(start + math.prod(shape) * dtype.itemsize)
+
+
+def _write_header(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    description = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, description)
+    return file.tell()
 
 
 def _decode(rows: Sequence[int], locations: Sequence[str], config: ImageConfig) -> Iterator[Decoded]:

@@ -16,7 +16,7 @@ from mailnet.errors import DataError
 Reader: TypeAlias = Callable[[bytes], np.ndarray]
 
 MAX_PIXELS = 2**26
-FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP")
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 _RESTORE = "Restore the file, or leave the study out with --skip-bad"
 _READERS: dict[str, Reader] = {}
 

@@ -94,7 +94,7 @@ def load_study(
         if errors:
             raise together(_listed(errors))
     fitted = dict(tables) if tables is not None else fit_tables(config, manifest)
-    present = {name: frame[f"has:{name}"].to_numpy(dtype=bool) for name in config.modalities}
+    present = {name: frame[f"has:{name}"].to_numpy(dtype=bool, copy=True) for name in config.modalities}
     for name, state in fitted.items():
         arrays[name] = _features(state, frame, present[name])
     arrays = {name: arrays[name] for name in config.modalities}
@@ -198,5 +198,5 @@ def channel_statistics(images: np.ndarray, rows: np.ndarray) -> tuple[tuple[floa
 def _labels(name: str, frame: pd.DataFrame, config: StudyConfig) -> np.ndarray:
     task = config.tasks[name]
     if task.kind != "multilabel":
-        return frame[f"label:{name}"].to_numpy(dtype=np.int64)
+        return frame[f"label:{name}"].to_numpy(dtype=np.int64, copy=True)
     return frame[[f"label:{name}:{label}" for label in task.class_values]].to_numpy(dtype=np.float32)
