@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mailnet.nn import create_model
-from mailnet.nn.noise import NoiseSource, get_noise, set_noise
+from mailnet.nn.noise import get_noise, set_noise
 from mailnet.nn.reference import load_arrays
 from mailnet.nn.reference.arrays import _their_name
 from mailnet.nn.reference.blocks import EMCAM, EMILA
@@ -235,13 +235,18 @@ def test_images_are_read_as_they_are() -> None:
     assert model({key: 300 * x - 100 for key, x in inputs.items()})["tumour"].isfinite().all()
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_export(name: str) -> None:
-    model, inputs = build(name).eval(), example()
-    if isinstance(get_noise(model), NoiseSource):
-        set_noise(model, "off")
-    exported = torch.export.export(model, (inputs,)).module()
-    torch.testing.assert_close(exported(inputs), model(inputs))
+@pytest.mark.parametrize(("name", "mode"), [(NAMES[0], None), (NAMES[1], "off"), (NAMES[1], "sample")])
+def test_export(name: str, mode: Any) -> None:
+    model, batch = build(name, widths=(16,)).eval(), torch.export.Dim("batch")
+    if mode is not None:
+        set_noise(model, mode)
+    shapes = ({key: {0: batch} for key in model.modalities},)
+    exported = torch.export.export(model, (example(),), dynamic_shapes=shapes).module()
+    inputs = example(batch=3)
+    torch.manual_seed(0)
+    expected = model(inputs)
+    torch.manual_seed(0)
+    torch.testing.assert_close(exported(inputs), expected)
 
 
 @pytest.mark.parametrize("name", NAMES)

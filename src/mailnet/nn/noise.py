@@ -57,9 +57,11 @@ class NoiseSource:
         """
         if self.mode == "off":
             return like.new_zeros(shape)
-        device = like.device if self.generator is None else self.generator.device
-        numbers = torch.randn(tuple(shape), generator=self.generator, device=device) * std
-        return numbers.to(like.device, like.dtype)
+        if self.generator is None:  # apart, since torch.export follows randn only without a generator
+            numbers = torch.randn(tuple(shape), device=like.device)
+        else:
+            numbers = torch.randn(tuple(shape), generator=self.generator, device=self.generator.device)
+        return (numbers * std).to(like.device, like.dtype)
 
     def average(self, forward: Callable[[], dict[str, Tensor]], tasks: Mapping[str, TaskSpec]) -> dict[str, Tensor]:
         """Return the logits of one forward pass, or in mode ``mean`` those of ``draws`` passes averaged.
