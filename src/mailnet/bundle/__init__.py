@@ -1,0 +1,7 @@
+"""One folder holds everything that a prediction needs: weights, preprocessing, columns, class names, model card."""
+
+from mailnet.bundle.predictions import Predictions
+from mailnet.bundle.predictor import Predictor, load
+from mailnet.bundle.store import Bundle, read_bundle, save_bundle
+
+__all__ = ["Bundle", "Predictions", "Predictor", "load", "read_bundle", "save_bundle"]

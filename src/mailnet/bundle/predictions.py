@@ -1,0 +1,71 @@
+"""What a prediction returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mailnet.errors import MailnetError
+from mailnet.specs import TaskSpec
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Probabilities of N studies.
+
+    Args:
+        ids: Identifiers, N of them.
+        tasks: The tasks.
+        probabilities: Task -> (N, K); rows sum to one unless the task is multilabel.
+        absent: Modality -> (N,) True where the study did not have it.
+        bad: One error for every study that was left out.
+    """
+
+    ids: list[str]
+    tasks: dict[str, TaskSpec]
+    probabilities: dict[str, np.ndarray]
+    absent: dict[str, np.ndarray]
+    bad: list[MailnetError] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def labels(self, task: str) -> list[str]:
+        """Return each study's predicted class; of a multilabel task the classes above one half, joined by ``|``."""
+        spec, values = self.tasks[task], self.probabilities[task]
+        if spec.kind == "multilabel":
+            return ["|".join(name for name, p in zip(spec.classes, row, strict=True) if p > 0.5) for row in values]
+        return [spec.classes[k] for k in values.argmax(1)]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row a study: ``id``, per task ``<task>`` (the class) and ``<task>:<class>`` (its probability)."""
+        columns: dict[str, Any] = {"id": self.ids}
+        for name, spec in self.tasks.items():
+            columns[name] = self.labels(name)
+            for k, label in enumerate(spec.classes):
+                columns[f"{name}:{label}"] = self.probabilities[name][:, k]
+        return pd.DataFrame(columns)
+
+    def as_dicts(self) -> list[dict[str, Any]]:
+        """Return one dict a study that JSON can hold: ``id``, ``absent``, and per task class and probabilities."""
+        labels = {name: self.labels(name) for name in self.tasks}
+        return [
+            {
+                "id": study,
+                "absent": [name for name, absent in self.absent.items() if absent[row]],
+                "tasks": {
+                    name: {
+                        "predicted": labels[name][row],
+                        "probabilities": {
+                            label: float(p)
+                            for label, p in zip(spec.classes, self.probabilities[name][row], strict=True)
+                        },
+                    }
+                    for name, spec in self.tasks.items()
+                },
+            }
+            for row, study in enumerate(self.ids)
+        ]

@@ -1,0 +1,225 @@
+"""From files to probabilities, by the very preparation that training used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mailnet.bundle.predictions import Predictions
+from mailnet.bundle.requests import Requests, Studies, gather
+from mailnet.bundle.store import Bundle, read_bundle
+from mailnet.data.config import ImageConfig
+from mailnet.data.dataset import StudyDataset, iterate
+from mailnet.data.preprocess import to_unit
+from mailnet.data.study import StudyData
+from mailnet.errors import DataError, MailnetError, RunError
+from mailnet.nn.batch import Batch
+from mailnet.nn.heads import probabilities
+from mailnet.nn.noise import get_noise, set_noise
+
+DRAWS = 10
+THREADS = 4
+
+
+class Predictor:
+    """A trained network with everything that it needs to read a study.
+
+    A network that draws random numbers is put into the mode ``mean`` with a fixed seed, so that a prediction repeats.
+
+    Args:
+        bundle: What ``read_bundle`` gave.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+
+    Raises:
+        RunError: The device does not exist here.
+    """
+
+    def __init__(self, bundle: Bundle, device: str = "auto") -> None:
+        self.bundle = bundle
+        self.device = _device(device)
+        self.model = bundle.model.to(self.device).eval()
+        self.modalities = bundle.modalities
+        self.tasks = bundle.tasks
+        self.tables = bundle.tables
+
+    def predict(
+        self,
+        studies: Studies,
+        *,
+        without: Sequence[str] = (),
+        batch_size: int = 64,
+        skip_bad: bool = False,
+        data_root: str | Path | None = None,
+    ) -> Predictions:
+        """Predict studies; labels are not needed, and any modality but the last may be absent.
+
+        Args:
+            studies: Path of a CSV or Parquet table with the columns of training, a DataFrame, a dict or several dicts
+                (column or modality -> path, array or value).
+            without: Modalities to treat as absent.
+            batch_size: Studies at a time.
+            skip_bad: Leave studies that cannot be read out and list them in ``bad``.
+            data_root: Folder that paths may not leave; default the table's own folder.
+
+        Raises:
+            DataError: A study cannot be read, or has no modality.
+        """
+        self._check(without)
+        requests = gather(studies, self.bundle.preprocessing, data_root)
+        bad: list[MailnetError] = []
+        kept: list[int] = []
+        found: list[dict[str, np.ndarray]] = []
+        absent: list[dict[str, np.ndarray]] = []
+        with ThreadPoolExecutor(THREADS) as pool:
+            for start in range(0, len(requests.ids), batch_size):
+                rows = list(range(start, min(start + batch_size, len(requests.ids))))
+                batch, good, errors = self._batch(requests, rows, without, pool)
+                if errors and not skip_bad:
+                    raise errors[0]
+                bad += errors
+                if good:
+                    kept += good
+                    found.append(self._forward(batch))
+                    absent.append({name: ~here.numpy() for name, here in batch.present.items()})
+        return Predictions(
+            ids=[requests.ids[row] for row in kept],
+            tasks=self.tasks,
+            probabilities={
+                name: np.concatenate([part[name] for part in found]) if found else np.zeros((0, len(spec.classes)))
+                for name, spec in self.tasks.items()
+            },
+            absent={name: np.concatenate([part[name] for part in absent]) for name in self.modalities if absent},
+            bad=bad,
+        )
+
+    def predict_data(
+        self, data: StudyData, rows: np.ndarray, *, without: Sequence[str] = (), batch_size: int = 64
+    ) -> dict[str, np.ndarray]:
+        """Return task -> (n, K) probabilities of loaded studies, in the order of ``rows``.
+
+        Args:
+            data: The studies, loaded with this model's tables.
+            rows: (n,) row numbers.
+            without: Modalities to treat as absent; every row must have another one.
+            batch_size: Studies at a time.
+        """
+        self._check(without)
+        # Rows with the same modalities travel together, since a modality that a whole batch lacks costs nothing.
+        pattern = np.stack([data.present[name][rows] for name in data.modalities])
+        order = np.lexsort(pattern)
+        batches = [rows[order[i : i + batch_size]] for i in range(0, len(order), batch_size)]
+        parts = [self._forward(_without(batch, without)) for batch in iterate(StudyDataset(data), batches)]
+        place = np.argsort(order)
+        return {
+            name: np.concatenate([part[name] for part in parts])[place] if parts else np.zeros((0, len(spec.classes)))
+            for name, spec in self.tasks.items()
+        }
+
+    @torch.inference_mode()
+    def _forward(self, batch: Batch) -> dict[str, np.ndarray]:
+        if get_noise(self.model) is not None:
+            set_noise(self.model, "mean", DRAWS, torch.Generator().manual_seed(0))
+        moved = batch.to(self.device)
+        logits = self.model(moved.inputs, moved.present)
+        return {name: probabilities(spec, logits[name].float()).cpu().numpy() for name, spec in self.tasks.items()}
+
+    def _batch(
+        self, requests: Requests, rows: list[int], without: Sequence[str], pool: ThreadPoolExecutor
+    ) -> tuple[Batch, list[int], list[MailnetError]]:
+        used = {name: section for name, section in self.bundle.preprocessing.items() if name not in without}
+        errors: dict[int, MailnetError] = {}
+        arrays: dict[str, list[np.ndarray | None]] = {}
+        for name, section in used.items():
+            if isinstance(section, ImageConfig):
+                results = pool.map(partial(_tried, requests, name, section), rows)
+                arrays[name] = [self._noted(errors, row, result) for row, result in zip(rows, results, strict=True)]
+            else:
+                arrays[name] = list(self._table(requests, rows, name, errors))
+        for place, row in enumerate(rows):
+            if row not in errors and all(several[place] is None for several in arrays.values()):
+                remedy = "Give at least one of its modalities"
+                errors[row] = DataError("has no modality at all", study=requests.ids[row], remedy=remedy)
+        good = [place for place, row in enumerate(rows) if row not in errors]
+        batch = self._assembled({name: [several[place] for place in good] for name, several in arrays.items()})
+        return batch, [rows[place] for place in good], [errors[row] for row in sorted(errors)]
+
+    @staticmethod
+    def _noted(
+        errors: dict[int, MailnetError], row: int, result: np.ndarray | MailnetError | None
+    ) -> np.ndarray | None:
+        if isinstance(result, MailnetError):
+            errors.setdefault(row, result)
+            return None
+        return result
+
+    def _table(
+        self, requests: Requests, rows: list[int], name: str, errors: dict[int, MailnetError]
+    ) -> Iterator[np.ndarray | None]:
+        try:
+            features, present = requests.table(rows, self.tables[name])
+            yield from (row if has else None for row, has in zip(features, present, strict=True))
+        except MailnetError:
+            # One wrong cell refuses the whole frame; the other rows are still good.
+            for row in rows:
+                try:
+                    features, present = requests.table([row], self.tables[name])
+                    yield features[0] if present[0] else None
+                except MailnetError as error:
+                    errors.setdefault(row, error)
+                    yield None
+
+    def _assembled(self, arrays: Mapping[str, Sequence[np.ndarray | None]]) -> Batch:
+        count = len(next(iter(arrays.values())))
+        inputs, present = {}, {}
+        for name, spec in self.modalities.items():
+            several = arrays.get(name, [None] * count)
+            present[name] = torch.tensor([array is not None for array in several], dtype=torch.bool)
+            if present[name].any():
+                zeros = np.zeros((spec.channels, *(spec.size or ())), np.float32)
+                filled = [zeros if a is None else to_unit(a) if a.dtype.kind == "u" else a for a in several]
+                inputs[name] = torch.from_numpy(np.stack(filled))
+        return Batch(inputs, present)
+
+    def _check(self, without: Sequence[str]) -> None:
+        unknown = [name for name in without if name not in self.modalities]
+        if unknown:
+            raise DataError(f"the model has no modality '{unknown[0]}'", remedy=f"It has {', '.join(self.modalities)}")
+
+
+def load(path: str | Path, device: str = "auto") -> Predictor:
+    """Load the bundle of a run, or a bundle, as a ``Predictor``.
+
+    Raises:
+        RunError: It is missing, damaged or written by a newer mailnet, or the device does not exist here.
+    """
+    return Predictor(read_bundle(path), device)
+
+
+def _tried(requests: Requests, name: str, section: ImageConfig, row: int) -> np.ndarray | MailnetError | None:
+    try:
+        return requests.image(row, name, section)
+    except MailnetError as error:
+        return error
+
+
+def _without(batch: Batch, without: Sequence[str]) -> Batch:
+    inputs = {name: tensor for name, tensor in batch.inputs.items() if name not in without}
+    present = {name: here & (name not in without) for name, here in batch.present.items()}
+    return Batch(inputs, present, batch.targets, batch.ids)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(f"the device '{name}' cannot be used ({reason})", remedy="Use --device cpu") from error
+    return device

@@ -1,0 +1,153 @@
+"""A bundle on disk: ``config.json``, ``model.safetensors`` and the model card ``README.md``."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import mailnet
+from mailnet.bundle.card import model_card
+from mailnet.data.config import ModalityConfig, StudyConfig
+from mailnet.data.table import TableState
+from mailnet.errors import RunError
+from mailnet.files import read_json, replacing, write_json, write_text
+from mailnet.nn.registry import Network, create_model
+from mailnet.specs import ModalitySpec, TaskSpec, from_dict, to_dict
+
+FORMAT = 1
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+_SECTIONS: TypeAdapter[dict[str, ModalityConfig]] = TypeAdapter(dict[str, ModalityConfig])
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle in memory.
+
+    Args:
+        model: The network, in evaluation mode, on the CPU.
+        modalities: Its modalities.
+        tasks: Its tasks.
+        model_name: Its name in the registry.
+        options: What it was created with.
+        study: Name of the study that it was trained on.
+        regime: ``paired`` or ``unpaired``.
+        preprocessing: Modality -> how its files become arrays.
+        tables: Tabular modality -> the state that turns columns into features.
+    """
+
+    model: nn.Module
+    modalities: dict[str, ModalitySpec]
+    tasks: dict[str, TaskSpec]
+    model_name: str
+    options: dict[str, Any]
+    study: str
+    regime: str
+    preprocessing: dict[str, ModalityConfig]
+    tables: dict[str, TableState]
+
+
+def save_bundle(
+    folder: str | Path,
+    model: nn.Module,
+    model_name: str,
+    options: Mapping[str, Any],
+    config: StudyConfig,
+    tables: Mapping[str, TableState],
+    counts: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a bundle; an earlier one in the folder is replaced at once.
+
+    Args:
+        folder: The bundle.
+        model: A network of the registry.
+        model_name: Its name there.
+        options: What it was created with.
+        config: The study; of it only the preprocessing, the name and the regime are kept: no path, no identifier.
+        tables: State of every tabular modality.
+        counts: Split -> number of studies, for the model card.
+
+    Raises:
+        RunError: The folder cannot be written.
+    """
+    folder = Path(folder)
+    new, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
+    for stale in (new, old):
+        shutil.rmtree(stale, ignore_errors=True)
+    network = cast(Network, model)
+    values = {
+        "format": FORMAT,
+        "mailnet": mailnet.__version__,
+        "study": config.name,
+        "regime": config.regime,
+        "model": {"name": model_name, "options": dict(options)},
+        "modalities": [to_dict(spec) for spec in network.modalities.values()],
+        "tasks": [to_dict(spec) for spec in network.tasks.values()],
+        "preprocessing": {name: section.model_dump(mode="json") for name, section in config.modalities.items()},
+        "tables": {name: state.to_dict() for name, state in tables.items()},
+    }
+    with replacing(new / WEIGHTS) as temporary:
+        save_file({name: tensor.detach().contiguous().cpu() for name, tensor in model.state_dict().items()}, temporary)
+    write_json(new / CONFIG, values)
+    write_text(new / CARD, model_card(values, sum(p.numel() for p in model.parameters()), counts))
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def read_bundle(path: str | Path) -> Bundle:
+    """Read a bundle, or the bundle of a run.
+
+    Raises:
+        RunError: It is missing, damaged, or written by a newer mailnet.
+    """
+    folder = _find(Path(path))
+    values = read_json(folder / CONFIG)
+    try:
+        if int(values["format"]) > FORMAT:
+            raise RunError(
+                f"was written by mailnet {values['mailnet']} in format {values['format']}; this is mailnet "
+                f"{mailnet.__version__}, which reads up to format {FORMAT}",
+                file=folder,
+                remedy="Update mailnet",
+            )
+        modalities = {spec["name"]: from_dict(ModalitySpec, spec) for spec in values["modalities"]}
+        tasks = {spec["name"]: from_dict(TaskSpec, spec) for spec in values["tasks"]}
+        model_name, options = values["model"]["name"], values["model"]["options"]
+        model = create_model(model_name, modalities, tasks, **options)
+        preprocessing = _SECTIONS.validate_python(values["preprocessing"])
+        tables = {name: TableState.from_dict(state) for name, state in values["tables"].items()}
+        study, regime = str(values["study"]), str(values["regime"])
+    except (KeyError, TypeError, ValueError, ValidationError) as error:
+        remedy = "Restore the bundle or train again"
+        raise RunError(f"cannot be understood ({error})", file=folder / CONFIG, remedy=remedy) from error
+    try:
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        remedy = "Restore the bundle or train again"
+        raise RunError(f"cannot be read ({reason})", file=folder / WEIGHTS, remedy=remedy) from error
+    return Bundle(model.eval(), modalities, tasks, model_name, options, study, regime, preprocessing, tables)
+
+
+def _find(path: Path) -> Path:
+    for folder in (path / "bundle", path):
+        if (folder / CONFIG).is_file():
+            return folder
+    unfinished = (path / "checkpoint").is_dir() or (path / "study.yaml").is_file()
+    raise RunError(
+        "is a run whose training has not finished" if unfinished else "holds no bundle",
+        file=path,
+        remedy="Give the 'mailnet train' command again, it goes on where it was"
+        if unfinished
+        else "Give the folder of a finished run",
+    )

@@ -1,0 +1,96 @@
+"""``mailnet info``: what an installation, a run, a bundle or a study is."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from mailnet.cli.output import print_table
+from mailnet.errors import RunError
+from mailnet.files import read_json
+
+LIBRARIES = ("torch", "accelerate", "monai", "numpy", "pandas", "scikit-learn", "pillow", "safetensors")
+
+
+def describe(path: Path | None) -> dict[str, Any]:
+    """Return a description that JSON can hold.
+
+    Raises:
+        RunError: The path is none of a run, a bundle and a study.yaml.
+    """
+    if path is None:
+        return _installation()
+    if path.is_file() and path.suffix in (".yaml", ".yml"):
+        return _study(path)
+    for bundle in (path / "bundle", path):
+        if (bundle / "config.json").is_file():
+            return _bundle(path, bundle)
+    if (path / "study.yaml").is_file():
+        return _study(path / "study.yaml")
+    raise RunError("is neither a run, a bundle nor a study.yaml", file=path, remedy="Give the folder of a run")
+
+
+def print_description(description: dict[str, Any]) -> None:
+    """Print a description for people."""
+    for key, value in description.items():
+        if isinstance(value, dict) and value:
+            print_table(key, ["", ""], [[str(k), _text(v)] for k, v in value.items()])
+        else:
+            print(f"{key}: {_text(value)}")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k}: {_text(v)}" for k, v in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _installation() -> dict[str, Any]:
+    import torch
+
+    from mailnet import __version__
+    from mailnet.nn import list_models
+
+    return {
+        "mailnet": __version__,
+        "python": platform.python_version(),
+        "device": "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu",
+        "threads": torch.get_num_threads(),
+        "models": list_models(),
+        "libraries": {name: metadata.version(name) for name in LIBRARIES},
+    }
+
+
+def _study(path: Path) -> dict[str, Any]:
+    from mailnet.data.config import load_config
+
+    config = load_config(path)
+    return {
+        "study": config.name,
+        "regime": config.regime,
+        "modalities": {name: modality.kind for name, modality in config.modalities.items()},
+        "tasks": {name: {"kind": t.kind, "classes": list(t.class_values)} for name, t in config.tasks.items()},
+        "model": config.model.name,
+    }
+
+
+def _bundle(path: Path, bundle: Path) -> dict[str, Any]:
+    from mailnet.bundle import load
+    from mailnet.nn.counts import count_operations, count_parameters
+    from mailnet.specs import to_dict
+
+    predictor = load(bundle, device="cpu")
+    description: dict[str, Any] = {
+        "bundle": str(bundle),
+        "model": read_json(bundle / "config.json")["model"],
+        "parameters": count_parameters(predictor.model).total,
+        "macs": count_operations(predictor.model).macs,
+        "modalities": {name: to_dict(spec) for name, spec in predictor.modalities.items()},
+        "tasks": {name: {"kind": s.kind, "classes": list(s.classes)} for name, s in predictor.tasks.items()},
+    }
+    if bundle != path:
+        files = ("evaluation.json", "predictions.parquet", "report.html", "metrics.jsonl")
+        description["files"] = [name for name in files if (path / name).is_file()]
+    return description
