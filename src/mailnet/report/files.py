@@ -20,6 +20,7 @@ class RunFiles:
     """What a run left behind; parts that it may lack are empty or None.
 
     Args:
+        folder: The run.
         config: The resolved study.yaml.
         config_text: The same as written.
         evaluation: evaluation.json.
@@ -27,9 +28,9 @@ class RunFiles:
         epochs: metrics.jsonl, a dict an epoch.
         predictions: predictions.parquet, a row a study.
         record: run.json: how training ran and how it ended.
-        bundle: The bundle's config.json.
     """
 
+    folder: Path
     config: StudyConfig
     config_text: str
     evaluation: dict[str, Any]
@@ -37,7 +38,6 @@ class RunFiles:
     epochs: list[dict[str, Any]]
     predictions: pd.DataFrame | None
     record: dict[str, Any]
-    bundle: dict[str, Any]
 
     @property
     def split(self) -> str:
@@ -65,6 +65,7 @@ def read_run(run: Path) -> RunFiles:
     if not (run / "evaluation.json").is_file():
         raise RunError("has not been evaluated", file=run, remedy=f"Run 'mailnet evaluate {run}' first")
     return RunFiles(
+        folder=run,
         config=load_config(study),
         config_text=study.read_text(encoding="utf-8"),
         evaluation=read_json(run / "evaluation.json"),
@@ -72,7 +73,6 @@ def read_run(run: Path) -> RunFiles:
         epochs=_lines(run / "metrics.jsonl"),
         predictions=_table(run / "predictions.parquet"),
         record=_optional(run / "run.json"),
-        bundle=_optional(run / "bundle" / "config.json"),
     )
 
 
