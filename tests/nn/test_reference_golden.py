@@ -130,9 +130,10 @@ def test_published_attack(golden_folder: Path) -> None:
             assert_close(logits.softmax(1), attack[f"prob_adv{t}"], NETWORK, f"prob_adv{t}")
         reached = float(torch.stack(losses(adversarial)).mean())
 
-    # Our own ten steps cannot retrace the recorded ones: noise of 1e-7 on the input, or float64 in place of float32,
-    # changes 10 to 50% of the pixels in the end, since each step takes signs and the network has kinks. The reached
-    # loss then differs by about 3%; another attack (other loss, modalities in turn) shares below 40% of the pixels.
-    assert reached == pytest.approx(float(attack["loss_adv"].mean()), rel=0.08)
+    # Ten steps cannot be retraced pixel by pixel, not even by ourselves: each takes signs and the network has kinks, so
+    # noise of 1e-7 on the input leaves 54 to 80% of the recorded pixels (14 seeds), and the mean loss within 3% of the
+    # recorded one (0.3% on average). Attacks that differ share less: one modality after the other .34 to .38 with a loss
+    # 6% off, one step fewer .2, batch norm in training mode .16.
+    assert reached == pytest.approx(float(attack["loss_adv"].mean()), rel=0.05)
     shares = [((adversarial[key] - x).abs() < 1e-6).float().mean() for key, x in recorded.items()]
-    assert min(shares) > 0.5
+    assert min(shares) > 0.45

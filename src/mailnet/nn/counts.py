@@ -21,8 +21,8 @@ class ParameterCount:
 
     Args:
         trainable: Parameters that training changes.
-        total: These, the frozen ones, and stored statistics such as batch norm's running mean and variance (counted
-            as Keras counts them).
+        total: These, the frozen ones, and stored numbers such as batch norm's running mean and variance (Keras counts
+            them too) and fixed random filters.
     """
 
     trainable: int
