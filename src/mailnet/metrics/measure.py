@@ -1,0 +1,157 @@
+"""All metrics of one task: quick ones for training, full ones with intervals for evaluation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mailnet.metrics.bootstrap import draw_weights, interval
+from mailnet.metrics.multilabel import MultiLabel
+from mailnet.metrics.single import SingleLabel
+from mailnet.metrics.values import Array, Statistics, Values
+from mailnet.specs import TaskSpec
+
+BINS = 15
+QUICK = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc")
+
+
+def summary(probabilities: Array, labels: Array, spec: TaskSpec) -> dict[str, float]:
+    """Return a few metrics without intervals, fast.
+
+    Args:
+        probabilities: (N, K).
+        labels: (N,) int with -1 where unknown, or (N, K) with NaN for multilabel.
+        spec: The task.
+
+    Returns:
+        ``accuracy``, ``balanced_accuracy``, ``macro_f1``, ``macro_auroc`` and ``loss`` (mean negative log-likelihood);
+        NaN where one is not defined.
+
+    Raises:
+        ValueError: Probabilities or labels do not fit the task.
+
+    >>> found = summary(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 1]), TaskSpec("t", ("no", "yes"), "binary"))
+    >>> found["accuracy"], found["macro_auroc"]
+    (1.0, 1.0)
+    """
+    known = known_studies(probabilities, labels, spec)
+    if not known.any():
+        return dict.fromkeys((*QUICK, "loss"), float("nan"))
+    values = _statistics(probabilities[known], labels[known], spec, BINS)(np.ones((1, int(known.sum())))).overall
+    return {**{key: float(values[key][0]) for key in QUICK}, "loss": float(values["nll"][0])}
+
+
+def measure(
+    probabilities: Array,
+    labels: Array,
+    spec: TaskSpec,
+    *,
+    groups: Array | None = None,
+    bootstrap: int = 1000,
+    bins: int = BINS,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Return all metrics of a task with 95% intervals, as JSON can hold them.
+
+    Studies without a label are left out. Class means are over the classes that occur among the labels; ``absent`` names
+    the others.
+
+    Args:
+        probabilities: (N, K).
+        labels: (N,) int with -1 where unknown, or (N, K) with NaN for multilabel.
+        spec: The task.
+        groups: (N,) what is drawn together, as patients; None draws single studies.
+        bootstrap: Draws of the intervals; 0 for none.
+        bins: Bins of the calibration error.
+        seed: Of the draws.
+
+    Returns:
+        ``n`` (labelled studies), ``groups`` (how many groups these have, None without), ``absent``, ``metrics`` (name ->
+        ``{"value", "low", "high"}``, the bounds left out where there are none, or None where a metric is not
+        defined), ``per_class`` (class -> ``n`` and metrics likewise), and, unless multilabel, ``confusion``
+        (K x K counts, rows true and columns answered).
+
+    Raises:
+        ValueError: Probabilities or labels do not fit the task.
+    """
+    known = known_studies(probabilities, labels, spec)
+    probabilities, labels = probabilities[known], labels[known]
+    groups = None if groups is None else np.unique(np.asarray(groups)[known], return_inverse=True)[1].reshape(-1)
+    units = len(labels) if groups is None else len(np.unique(groups))
+    support = _support(labels, spec)
+    found: dict[str, Any] = {
+        "n": len(labels),
+        "groups": None if groups is None else units,
+        "absent": [name for name, count in zip(spec.classes, support, strict=True) if not count],
+    }
+    values: Values | None = None
+    draws: Values | None = None
+    if len(labels):
+        statistics = _statistics(probabilities, labels, spec, bins)
+        values = statistics(np.ones((1, len(labels))))
+        # One unit drawn again and again would give an interval of no width.
+        if bootstrap and units > 1:
+            draws = Values.stack(
+                [statistics(weights) for weights in draw_weights(len(labels), groups, bootstrap, seed)]
+            )
+    found["metrics"] = _estimates(values.overall, draws.overall if draws else {}) if values else {}
+    found["per_class"] = {
+        name: {"n": int(support[k]), **(_estimates(_at(values.per_class, k), _at(draws.per_class, k) if draws else {})
+                                        if values else {})}
+        for k, name in enumerate(spec.classes)
+    }  # fmt: skip
+    if spec.kind != "multilabel":
+        size = len(spec.classes)
+        pairs = np.bincount(labels * size + probabilities.argmax(1), minlength=size * size) if len(labels) else []
+        found["confusion"] = np.reshape(pairs if len(pairs) else np.zeros(size * size, int), (size, size)).tolist()
+    return found
+
+
+def known_studies(probabilities: Array, labels: Array, spec: TaskSpec) -> Array:
+    """Return (N,) bool, the study has a label (of a multilabel task: any), once both arrays fit the task.
+
+    Raises:
+        ValueError: They do not.
+    """
+    size = len(spec.classes)
+    wanted = (len(probabilities), size) if spec.kind == "multilabel" else (len(probabilities),)
+    if probabilities.ndim != 2 or probabilities.shape[1] != size:
+        raise ValueError(f"task '{spec.name}': probabilities must be (N, {size}), got {probabilities.shape}")
+    if labels.shape != wanted:
+        raise ValueError(f"task '{spec.name}': labels must be {wanted}, got {labels.shape}")
+    if not np.isfinite(probabilities).all():
+        raise ValueError(f"task '{spec.name}': probabilities hold NaN or infinity; look for a network that diverged")
+    if spec.kind == "multilabel":
+        return np.asarray(np.isfinite(labels).any(1))
+    if labels.dtype.kind not in "iu" or (len(labels) and not -1 <= labels.min() <= labels.max() < size):
+        raise ValueError(f"task '{spec.name}': labels must be whole numbers from -1 (unknown) to {size - 1}")
+    return np.asarray(labels >= 0)
+
+
+def _statistics(probabilities: Array, labels: Array, spec: TaskSpec, bins: int) -> Statistics:
+    probabilities = probabilities.astype(np.float64)
+    if spec.kind == "multilabel":
+        return MultiLabel(probabilities, labels.astype(np.float64), bins)
+    return SingleLabel(probabilities, labels, spec, bins)
+
+
+def _support(labels: Array, spec: TaskSpec) -> Array:
+    if spec.kind == "multilabel":
+        return np.nansum(labels, axis=0).astype(int)
+    return np.bincount(labels, minlength=len(spec.classes))
+
+
+def _at(values: dict[str, Array], k: int) -> dict[str, Array]:
+    return {key: array[:, k] for key, array in values.items()}
+
+
+def _estimates(values: dict[str, Array], draws: dict[str, Array]) -> dict[str, Any]:
+    return {key: _estimate(float(value[0]), draws.get(key)) for key, value in values.items()}
+
+
+def _estimate(value: float, draws: Array | None) -> dict[str, float] | None:
+    if not np.isfinite(value):
+        return None
+    bounds = None if draws is None else interval(draws)
+    return {"value": value} if bounds is None else {"value": value, "low": bounds[0], "high": bounds[1]}

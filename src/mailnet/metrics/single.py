@@ -1,0 +1,80 @@
+"""Metrics of tasks where a study has one class: binary, multiclass and ordinal."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mailnet.metrics.ranking import Ranking
+from mailnet.metrics.values import Array, Values, binned, mean_defined, ratio
+from mailnet.specs import TaskSpec
+
+SMALLEST = float(np.finfo(np.float64).eps)
+
+
+class SingleLabel:
+    """The metrics as a function of weights; the answer is the class of the highest probability.
+
+    Class means are over the classes that occur among the weighted labels.
+
+    Args:
+        probabilities: (N, K).
+        labels: (N,) int, all known.
+        spec: The task.
+        bins: Bins of the calibration error.
+    """
+
+    def __init__(self, probabilities: Array, labels: Array, spec: TaskSpec, bins: int) -> None:
+        studies, classes = probabilities.shape
+        said, each = probabilities.argmax(1), np.arange(studies)
+        confidence = probabilities.max(1)
+        self.spec = spec
+        self.truth, self.said = np.eye(classes)[labels], np.eye(classes)[said]
+        self.right = (said == labels).astype(float)
+        self.gaps = binned(confidence - self.right, confidence, bins)
+        squares = np.square(probabilities - self.truth).sum(1)
+        # Of two classes the score is by custom that of one of them, half the sum over both.
+        self.squares = squares / 2 if spec.kind == "binary" else squares
+        self.surprise = -np.log(np.clip(probabilities[each, labels], SMALLEST, 1.0))
+        self.rankings = [Ranking(labels == k, probabilities[:, k]) for k in range(classes)]
+        self.distance = np.abs(said - labels).astype(float)
+
+    def __call__(self, weights: Array) -> Values:
+        total = weights.sum(1)
+        support, given = weights @ self.truth, weights @ self.said
+        hits = weights @ (self.truth * self.said)
+        sensitivity = ratio(hits, support)
+        others = total[:, None] - support
+        f1 = ratio(2 * hits, support + given)
+        f1[support == 0] = np.nan
+        areas = [ranking.areas(weights) for ranking in self.rankings]
+        auroc, auprc = (np.stack(several, axis=1) for several in zip(*areas, strict=True))
+        binary = self.spec.kind == "binary"
+        overall = {
+            "accuracy": ratio(weights @ self.right, total),
+            "balanced_accuracy": mean_defined(sensitivity),
+            "macro_f1": mean_defined(f1),
+            "macro_auroc": auroc[:, 1] if binary else mean_defined(auroc),
+            "macro_auprc": auprc[:, 1] if binary else mean_defined(auprc),
+            "ece": ratio(np.abs(weights @ self.gaps).sum(1), total),
+            "brier": ratio(weights @ self.squares, total),
+            "nll": ratio(weights @ self.surprise, total),
+        }
+        if self.spec.kind == "ordinal":
+            overall["quadratic_kappa"] = self._kappa(weights, support, given, total)
+            overall["mean_absolute_error"] = ratio(weights @ self.distance, total)
+        per_class = {
+            "sensitivity": sensitivity,
+            "specificity": ratio(others - (given - hits), others),
+            "precision": ratio(hits, given),
+            "f1": f1,
+            "auroc": auroc,
+            "auprc": auprc,
+        }
+        return Values(overall, per_class)
+
+    def _kappa(self, weights: Array, support: Array, given: Array, total: Array) -> Array:
+        """Cohen's kappa with weights (i - j)^2 (Cohen 1968)."""
+        rank = np.arange(support.shape[1])
+        cost = np.square(rank[:, None] - rank[None, :]).astype(float)
+        expected = ((support @ cost) * given).sum(1)
+        return 1 - ratio((weights @ np.square(self.distance)) * total, expected)
