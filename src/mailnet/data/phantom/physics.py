@@ -15,14 +15,14 @@ from mailnet.data.phantom.fields import Array, below, blur_and_bin, gaussian_noi
 #                scalp  skull  csf   grey  white  nuclei fissure ventricles
 MRI = np.array([0.55, 0.06, 0.10, 0.52, 0.40, 0.47, 0.12, 0.10], dtype=np.float32)
 CT = np.array([20.0, 900.0, 6.0, 38.0, 28.0, 37.0, 8.0, 6.0], dtype=np.float32)
-SPECT = np.array([0.12, 0.06, 0.10, 1.00, 0.50, 0.95, 0.60, 0.10], dtype=np.float32)
+SPECT = np.array([0.12, 0.06, 0.10, 1.00, 0.62, 0.95, 0.60, 0.10], dtype=np.float32)
 AIR = {"mri": 0.0, "ct": -1000.0, "spect": 0.0}
 
 CT_WINDOW = (-20.0, 120.0)
 SCANNERS = ("1.5T", "3T")
 # Of the SPECT camera: bins a side, counts of grey matter in a bin, standard deviation of its blur in fields of view.
 MATRIX = 36
-COUNTS = 80.0
+COUNTS = 120.0
 RESOLUTION = 0.024
 
 
@@ -126,7 +126,7 @@ def scan_spect(
     size = heads.x.shape[-1]
     uptake = _paint(heads, SPECT, AIR["spect"])
     look, contrast = looks(findings, "spect"), scans.contrast[:, 2]
-    wanted = look["hot"] * (1.15 + 0.55 * contrast) + look["cold"] * (0.30 - 0.25 * contrast)
+    wanted = look["hot"] * (1.25 + 0.5 * contrast) + look["cold"] * (0.2 - 0.2 * contrast)
     weight = (look["hot"] + look["cold"])[:, None, None] * heads.lesion
     uptake += weight * (wanted[:, None, None] - uptake)
     matrix = min(size, MATRIX)
