@@ -132,7 +132,7 @@ def test_published_attack(golden_folder: Path) -> None:
 
     # Ten steps cannot be retraced pixel by pixel, not even by ourselves: each takes signs and the network has kinks, so
     # noise of 1e-7 on the input leaves 54 to 80% of the recorded pixels (14 seeds), and the mean loss within 3% of the
-    # recorded one (0.3% on average). Attacks that differ share less: one modality after the other .34 to .38 with a loss
+    # recorded one (0.3% on average). Attacks that differ share less: one modality after the other .34 to .38, its loss
     # 6% off, one step fewer .2, batch norm in training mode .16.
     assert reached == pytest.approx(float(attack["loss_adv"].mean()), rel=0.05)
     shares = [((adversarial[key] - x).abs() < 1e-6).float().mean() for key, x in recorded.items()]
