@@ -30,7 +30,7 @@ def draw_weights(studies: int, groups: Array | None, draws: int, seed: int) -> I
     for size in chunks(draws, studies):
         drawn = random.integers(0, units, (size, units)) + units * np.arange(size)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=size * units).reshape(size, units)
-        yield counts[:, member].astype(np.float64)
+        yield counts.astype(np.float64).T[member].T
 
 
 def interval(draws: Array) -> tuple[float, float] | None:

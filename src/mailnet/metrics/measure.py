@@ -67,9 +67,9 @@ def measure(
         seed: Of the draws.
 
     Returns:
-        ``n`` (labelled studies), ``groups`` (how many groups these have, None without), ``absent``, ``metrics`` (name ->
-        ``{"value", "low", "high"}``, the bounds left out where there are none, or None where a metric is not
-        defined), ``per_class`` (class -> ``n`` and metrics likewise), and, unless multilabel, ``confusion``
+        ``n`` (labelled studies), ``groups`` (how many groups these have, None without), ``absent``, ``metrics``
+        (name -> ``{"value", "low", "high"}``, the bounds left out where there are none, or None where a metric is
+        not defined), ``per_class`` (class -> ``n`` and metrics likewise), and, unless multilabel, ``confusion``
         (K x K counts, rows true and columns answered).
 
     Raises:
@@ -84,27 +84,22 @@ def measure(
         "n": len(labels),
         "groups": None if groups is None else units,
         "absent": [name for name, count in zip(spec.classes, support, strict=True) if not count],
+        "metrics": {},
+        "per_class": {name: {"n": int(count)} for name, count in zip(spec.classes, support, strict=True)},
     }
-    values: Values | None = None
-    draws: Values | None = None
-    if len(labels):
-        statistics = _statistics(probabilities, labels, spec, bins)
-        values = statistics(np.ones((1, len(labels))))
-        # One unit drawn again and again would give an interval of no width.
-        if bootstrap and units > 1:
-            draws = Values.stack(
-                [statistics(weights) for weights in draw_weights(len(labels), groups, bootstrap, seed)]
-            )
-    found["metrics"] = _estimates(values.overall, draws.overall if draws else {}) if values else {}
-    found["per_class"] = {
-        name: {"n": int(support[k]), **(_estimates(_at(values.per_class, k), _at(draws.per_class, k) if draws else {})
-                                        if values else {})}
-        for k, name in enumerate(spec.classes)
-    }  # fmt: skip
     if spec.kind != "multilabel":
-        size = len(spec.classes)
-        pairs = np.bincount(labels * size + probabilities.argmax(1), minlength=size * size) if len(labels) else []
-        found["confusion"] = np.reshape(pairs if len(pairs) else np.zeros(size * size, int), (size, size)).tolist()
+        found["confusion"] = _confusion(probabilities, labels).tolist()
+    if not len(labels):
+        return found
+    statistics = _statistics(probabilities, labels, spec, bins)
+    values = statistics(np.ones((1, len(labels))))
+    # One unit drawn again and again would give an interval of no width.
+    draws = bootstrap if units > 1 else 0
+    drawn = [statistics(weights) for weights in draw_weights(len(labels), groups, draws, seed)]
+    spread = Values.stack(drawn) if drawn else Values({}, {})
+    found["metrics"] = _estimates(values.overall, spread.overall)
+    for k, name in enumerate(spec.classes):
+        found["per_class"][name] |= _estimates(_at(values.per_class, k), _at(spread.per_class, k))
     return found
 
 
@@ -136,9 +131,14 @@ def _statistics(probabilities: Array, labels: Array, spec: TaskSpec, bins: int) 
     return SingleLabel(probabilities, labels, spec, bins)
 
 
+def _confusion(probabilities: Array, labels: Array) -> Array:
+    size = probabilities.shape[1]
+    return np.bincount(labels * size + probabilities.argmax(1), minlength=size * size).reshape(size, size)
+
+
 def _support(labels: Array, spec: TaskSpec) -> Array:
     if spec.kind == "multilabel":
-        return np.nansum(labels, axis=0).astype(int)
+        return np.asarray(np.nansum(labels, axis=0).astype(int))
     return np.bincount(labels, minlength=len(spec.classes))
 
 

@@ -51,7 +51,8 @@ def ratio(numerator: Array, denominator: Array) -> Array:
     array([0.5, nan])
     """
     possible = denominator > 0
-    return np.divide(numerator, denominator, out=np.full(np.shape(numerator), np.nan), where=possible)
+    quotient: Array = np.divide(numerator, denominator, out=np.full(np.shape(numerator), np.nan), where=possible)
+    return quotient
 
 
 def mean_defined(values: Array) -> Array:
@@ -69,7 +70,7 @@ def mean_defined(values: Array) -> Array:
 
 def place_in_bins(confidence: Array, bins: int) -> Array:
     """Return the number of the equal-width bin on [0, 1] of each confidence; bins hold their upper edge."""
-    return np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    return np.asarray(np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1))
 
 
 def binned(values: Array, confidence: Array, bins: int) -> Array:
