@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mailnet.data.cells import Cells
+from mailnet.data.cells import ABSENT, Cells
 from mailnet.data.composition import find_composition_problems
 from mailnet.data.config import SPLITS, ImageConfig, Split, StudyConfig, TabularConfig
 from mailnet.data.labels import is_labelled, read_labels, strata
@@ -20,7 +20,6 @@ from mailnet.data.values import canonical
 from mailnet.errors import DataError, MailnetError
 
 LISTED = 10
-ABSENT_NUMBERS = ("", "nan", "na", "n/a", "none", "null")
 
 
 @dataclass(frozen=True)
@@ -39,23 +38,28 @@ class Manifest:
     frame: pd.DataFrame
 
 
-def load_manifest(config: StudyConfig, splits: Sequence[Split] | None = None) -> Manifest:
+def load_manifest(
+    config: StudyConfig, splits: Sequence[Split] | None = None, table: pd.DataFrame | None = None
+) -> Manifest:
     """Return the checked manifest of a study.
 
     Args:
         config: The study.
         splits: The splits that will be used (default all); only these must hold studies.
+        table: The rows, where they are in memory, in place of the config's tables; paths are relative to the data root.
 
     Raises:
         DataError: Lists what is wrong, up to ten problems.
     """
-    manifest, problems = read_manifest(config, splits)
+    manifest, problems = read_manifest(config, splits, table)
     if problems:
         raise together(problems)
     return manifest
 
 
-def read_manifest(config: StudyConfig, splits: Sequence[Split] | None = None) -> tuple[Manifest, list[MailnetError]]:
+def read_manifest(
+    config: StudyConfig, splits: Sequence[Split] | None = None, table: pd.DataFrame | None = None
+) -> tuple[Manifest, list[MailnetError]]:
     """Return the manifest and everything that is wrong with it.
 
     Raises:
@@ -123,9 +127,11 @@ def _table(cells: Cells, name: str, modality: TabularConfig, config: StudyConfig
     absent: dict[str, np.ndarray] = {}
     for column in [*modality.numeric, *modality.categorical]:
         given = cells.column(column, f"modalities.{name}")
-        columns[f"raw:{column}"] = _numbers(cells, given, column, name) if column in modality.numeric else given
-        absent[column] = np.array([cell.lower() in ABSENT_NUMBERS for cell in given])
-        if column in modality.categorical:
+        if column in modality.numeric:
+            columns[f"raw:{column}"] = _numbers(cells, given, column, name)
+            absent[column] = np.array([not cell or cell.lower() in ABSENT for cell in given])
+        else:
+            columns[f"raw:{column}"] = given
             absent[column] = np.array([not cell for cell in given])
     has = ~np.stack(list(absent.values())).all(axis=0)
     for column in modality.required:
@@ -141,7 +147,7 @@ def _table(cells: Cells, name: str, modality: TabularConfig, config: StudyConfig
 def _numbers(cells: Cells, given: Sequence[str], column: str, modality: str) -> np.ndarray:
     values = np.full(len(given), np.nan)
     for row, cell in enumerate(given):
-        if cell.lower() in ABSENT_NUMBERS:
+        if not cell or cell.lower() in ABSENT:
             continue
         try:
             number = float(cell)

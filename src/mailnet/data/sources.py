@@ -25,10 +25,18 @@ def read_sources(config: StudyConfig) -> pd.DataFrame:
     The column ``FOLDER`` holds what the paths of a row are relative to.
 
     Raises:
-        DataError: A table cannot be read, or ``where``, ``pivot`` or ``columns`` do not fit it.
+        DataError: There is no table, it cannot be read, or ``where``, ``pivot`` or ``columns`` do not fit it.
     """
+    if not config.manifest:
+        raise DataError("names no table of studies", remedy="Name one in 'manifest', or give the studies in memory")
     tables = [read_source(source, Locator(config.root)) for source in config.manifest]
     return pd.concat(tables, ignore_index=True).fillna("").astype(object)
+
+
+def rows_of(table: pd.DataFrame, folder: str) -> pd.DataFrame:
+    """Return the rows of a table in memory as ``read_sources`` does; its paths are relative to ``folder``."""
+    cells = {str(column): [cell_text(value) for value in table[column].astype(object)] for column in table}
+    return pd.DataFrame(cells, dtype=object).assign(**{FOLDER: folder})
 
 
 def read_source(source: ManifestSource, locator: Locator) -> pd.DataFrame:

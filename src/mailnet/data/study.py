@@ -64,6 +64,7 @@ def load_study(
     skip_bad: bool = False,
     tables: Mapping[str, TableState] | None = None,
     splits: Sequence[Split] | None = None,
+    table: pd.DataFrame | None = None,
 ) -> StudyData:
     """Read the manifest, decode what the cache lacks, and return everything ready.
 
@@ -73,12 +74,13 @@ def load_study(
         skip_bad: Leave studies with an unreadable image out and list them in ``bad``, instead of raising.
         tables: Fitted states to use, as a bundle holds them; default: fit on the training rows.
         splits: Load only the rows of these splits; default all.
+        table: The rows, where they are in memory, in place of the config's tables; paths are relative to the data root.
 
     Raises:
         DataError: Lists what is wrong with manifest or images, up to ten problems.
         RunError: The cache cannot be written.
     """
-    manifest = load_manifest(config, splits).frame
+    manifest = load_manifest(config, splits, table).frame
     frame = manifest if splits is None else _renumbered(manifest[manifest["split"].isin(list(splits))])
     arrays, errors = _images(frame, config, cache)
     bad = _listed(errors)

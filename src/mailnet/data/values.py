@@ -17,11 +17,15 @@ def cell_text(value: Any) -> str:
     >>> cell_text(3.0), cell_text(None), cell_text(" a ")
     ('3', '', 'a')
     """
+    if hasattr(value, "item"):
+        value = value.item()
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return str(int(value))
-    return str(value).strip()
+    text = str(value).strip()
+    # The absent values of pandas, which this file does without.
+    return "" if text in ("<NA>", "NaT") else text
 
 
 def canonical(value: Any) -> str:
