@@ -85,7 +85,7 @@ def _bundle(path: Path, bundle: Path) -> dict[str, Any]:
     description: dict[str, Any] = {
         "bundle": str(bundle),
         "model": read_json(bundle / "config.json")["model"],
-        "parameters": count_parameters(predictor.model).total,
+        "parameters": count_parameters(predictor.model).trainable,
         "macs": count_operations(predictor.model).macs,
         "modalities": {name: to_dict(spec) for name, spec in predictor.modalities.items()},
         "tasks": {name: {"kind": s.kind, "classes": list(s.classes)} for name, s in predictor.tasks.items()},

@@ -1,0 +1,44 @@
+"""The main numbers of an evaluation as tables for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Rows = tuple[str, list[str], list[list[str]]]
+SHOWN = {
+    "balanced_accuracy": "balanced accuracy",
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
+    "macro_auroc": "AUROC",
+    "ece": "ECE",
+}
+
+
+def summary_tables(evaluation: Mapping[str, Any]) -> list[Rows]:
+    """Return title, columns and rows of each table: one a task, one row a choice of modalities."""
+    tables: list[Rows] = []
+    modalities = evaluation.get("modalities", {})
+    for task, found in evaluation["tasks"].items():
+        rows = [["all modalities", *_row(found)]]
+        for label, group in (("{} alone", "only"), ("without {}", "without")):
+            rows += [
+                [label.format(name), *_row(measured[task])]
+                for name, measured in modalities.get(group, {}).items()
+                if task in measured
+            ]
+        tables.append((f"{task} ({evaluation['split']} studies)", ["", "n", *SHOWN.values()], rows))
+    return tables
+
+
+def _row(found: Mapping[str, Any]) -> list[str]:
+    return [str(found["n"]), *(_cell(found["metrics"].get(key)) for key in SHOWN)]
+
+
+def _cell(estimate: Mapping[str, Any] | None) -> str:
+    if not estimate or estimate.get("value") is None:
+        return "-"
+    text = f"{estimate['value']:.3f}"
+    if estimate.get("low") is None or estimate.get("high") is None:
+        return text
+    return f"{text} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
