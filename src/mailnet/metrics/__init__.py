@@ -1,16 +1,5 @@
-"""Numbers that say how good probabilities are: functions on arrays, each number with a bootstrap interval."""
+"""Classification metrics as functions on arrays, each with a bootstrap interval where asked."""
 
-from mailnet.metrics.curves import Curve, Reliability, precision_recall_curve, reliability, roc_curve
-from mailnet.metrics.estimates import summary, task_metrics
-from mailnet.metrics.known import known_labels
+from mailnet.metrics.measure import known_studies, measure, summary
 
-__all__ = [
-    "Curve",
-    "Reliability",
-    "known_labels",
-    "precision_recall_curve",
-    "reliability",
-    "roc_curve",
-    "summary",
-    "task_metrics",
-]
+__all__ = ["known_studies", "measure", "summary"]

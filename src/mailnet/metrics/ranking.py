@@ -1,39 +1,49 @@
-"""Areas under the ROC and the precision-recall curve, for many weightings of the studies at once."""
+"""Areas under the ROC and the precision-recall curve, for many weightings of the same studies at once."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from mailnet.metrics.known import Array
+from mailnet.metrics.values import Array, ratio
 
 
-def areas(weights: Array, positive: Array, score: Array) -> tuple[Array, Array]:
-    """Return AUROC and average precision, (D,) each; NaN where a draw has only one of the two answers.
-
-    Studies of equal score count as one threshold: half a win in AUROC, one step in average precision.
+class Ranking:
+    """Studies in the order of one score, sorted once.
 
     Args:
-        weights: (D, N) weight of each study in each draw.
         positive: (N,) bool, the study has the class.
-        score: (N,) its probability of the class.
+        score: (N,) probability of the class.
     """
-    order = np.argsort(score, kind="stable")
-    score = score[order]
-    weight = weights[:, order]
-    hit = weight * positive[order]
-    starts = np.flatnonzero(np.r_[True, np.diff(score) > 0])
-    if len(starts) < len(score):
-        weight, hit = np.add.reduceat(weight, starts, axis=1), np.add.reduceat(hit, starts, axis=1)
-    # Rising scores: everything up to and including a threshold, so that the rest is at or above it.
-    hits_to, all_to = np.cumsum(hit, axis=1), np.cumsum(weight, axis=1)
-    hits, every = hits_to[:, -1:], all_to[:, -1:]
-    misses_to = all_to - hits_to
-    miss = weight - hit
-    found, flagged = hits - hits_to + hit, every - all_to + weight
-    with np.errstate(divide="ignore", invalid="ignore"):
-        won = np.einsum("dn,dn->d", misses_to - 0.5 * miss, hit)
-        auroc = won / (hits[:, 0] * misses_to[:, -1])
-        precision = np.where(flagged > 0, found / flagged, 0.0)
-        auprc = np.einsum("dn,dn->d", precision, hit) / hits[:, 0]
-    one_sided = (hits[:, 0] == 0) | (misses_to[:, -1] == 0)
-    return np.where(one_sided, np.nan, auroc), np.where(one_sided, np.nan, auprc)
+
+    def __init__(self, positive: Array, score: Array) -> None:
+        self.order = np.argsort(-score, kind="stable")
+        self.positive = positive[self.order].astype(float)
+        ordered = score[self.order]
+        # Ties stand at one point of a curve: only the last of equal scores counts.
+        self.last = np.r_[np.flatnonzero(np.diff(ordered)), len(ordered) - 1] if len(ordered) else np.zeros(0, int)
+
+    def areas(self, weights: Array) -> tuple[Array, Array]:
+        """Return AUROC and average precision.
+
+        The first by trapezoids, so that ties count one half (Hanley and McNeil 1982); the second as the sum of
+        precision times the step in recall, without interpolation.
+
+        Args:
+            weights: (D, N).
+
+        Returns:
+            Two arrays (D,); NaN where positives are missing and, for AUROC, where negatives are.
+        """
+        if not len(self.last):
+            return np.full(len(weights), np.nan), np.full(len(weights), np.nan)
+        # Studies as rows: gathering and adding up whole rows is several times faster than along them.
+        ordered = weights.T[self.order]
+        hits = np.cumsum(ordered * self.positive[:, None], axis=0)[self.last]
+        both = np.cumsum(ordered, axis=0)[self.last]
+        alarms = both - hits
+        steps = np.diff(hits, axis=0, prepend=0.0)
+        positives, negatives = hits[-1], alarms[-1]
+        before = hits - steps / 2
+        auroc = ratio((np.diff(alarms, axis=0, prepend=0.0) * before).sum(0), positives * negatives)
+        precision = np.divide(hits, both, out=np.zeros_like(hits), where=both > 0)
+        return auroc, ratio((precision * steps).sum(0), positives)
