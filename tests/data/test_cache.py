@@ -173,6 +173,8 @@ def test_the_cache_is_seen_and_cleared(images: list[str], cache: Path) -> None:
     (entry,) = list_cache()
     assert entry.size > 0
     (cache / "other.txt").write_text("not ours")
+    (cache / f".{entry.path.name}.killed.npy").write_bytes(b"half")
+    assert len(list_cache()) == 1
     assert clear_cache() == entry.size
     assert [path.name for path in cache.iterdir()] == ["other.txt"]
 

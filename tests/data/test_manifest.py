@@ -89,6 +89,19 @@ def test_parquet_reads_as_csv_does(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(load_manifest(config).frame, plain.frame)
 
 
+def test_absent_cells_of_parquet(tmp_path: Path) -> None:
+    path = write_study(tmp_path, manifest="studies.parquet")
+    table = pd.read_csv(tmp_path / "studies.csv")
+    table["age"] = table["age"].round().astype("Int64")
+    table["grade"] = table["grade"].mask(table.index == 0, None)
+    table["ct"] = table["ct"].mask(table.index == 1, pd.NA)
+    table.to_parquet(tmp_path / "studies.parquet")
+    frame = load_manifest(load_config(path)).frame
+    assert np.isnan(frame["raw:age"][8])
+    assert frame["label:grade"][0] == -1
+    assert not frame["has:ct"][1]
+
+
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 def test_csv_with_a_mark_and_other_separators(tmp_path: Path, separator: str) -> None:
     config = load_config(write_study(tmp_path))

@@ -53,7 +53,7 @@ def cache_folder(given: str | Path | None = None) -> Path:
 def list_cache(folder: str | Path | None = None) -> list[CacheEntry]:
     """Return the arrays in the cache, the one used last first."""
     entries = []
-    for path in cache_folder(folder).glob("*.npy"):
+    for path in cache_folder(folder).glob("[!.]*.npy"):
         stat = path.stat()
         # Rows of absent images are holes in the file: count the blocks, where the system tells them.
         size = stat.st_blocks * 512 if hasattr(stat, "st_blocks") else stat.st_size
@@ -65,7 +65,7 @@ def clear_cache(folder: str | Path | None = None) -> int:
     """Delete the arrays in the cache, also what killed builds left, and return the number of bytes freed."""
     freed = sum(entry.size for entry in list_cache(folder))
     place = cache_folder(folder)
-    for pattern in ("*.npy", "*.bad.json", ".*.npy"):
+    for pattern in ("[!.]*.npy", "*.bad.json", ".*.npy"):
         for path in place.glob(pattern):
             path.unlink(missing_ok=True)
     return freed

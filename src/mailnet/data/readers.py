@@ -121,12 +121,13 @@ def read_npy(content: bytes) -> np.ndarray:
 
 
 def _upright(image: Image.Image) -> np.ndarray:
+    kind = image.format
     image = ImageOps.exif_transpose(image) if image.getexif().get(0x0112, 1) != 1 else image
     array = np.asarray(image)
     if array.dtype == bool:
         return array.astype(np.uint8) * 255
     # Older versions of pillow open 16-bit grey PNG files as 32-bit integers.
-    if image.mode == "I" and image.format == "PNG":
+    if image.mode == "I" and kind == "PNG":
         return array.astype(np.uint16)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 

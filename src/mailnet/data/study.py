@@ -81,15 +81,15 @@ def load_study(
         RunError: The cache cannot be written.
     """
     manifest = load_manifest(config, splits, table).frame
-    frame = manifest if splits is None else _renumbered(manifest[manifest["split"].isin(list(splits))])
+    wanted = manifest if splits is None else manifest[manifest["split"].isin(list(splits))]
+    frame = _renumbered(wanted)
     arrays, errors = _images(frame, config, cache)
     bad = _listed(errors)
     if bad and not skip_bad:
         raise together(bad)
     if bad:
-        lost = set(frame["id"].iloc[sorted(errors)])
+        manifest = manifest.drop(index=wanted.index[sorted(errors)])
         frame = _renumbered(frame.drop(index=sorted(errors)))
-        manifest = manifest[~manifest["id"].isin(lost)]
         if problems := list(find_composition_problems(frame, config, splits)):
             raise together(problems)
         arrays, errors = _images(frame, config, cache)
