@@ -86,7 +86,6 @@ def _context(files: RunFiles, results: list[TaskResult]) -> dict[str, Any]:
     config, evaluation = files.config, files.evaluation
     history = read_history(files.epochs, config.train.monitor, config.train.epochs, files.best_epoch)
     model = summarise_model(config, files.record, count_model(files.folder))
-    shown = {metric.key for result in results for metric in result.shown}
     return {
         "config": config,
         "config_text": files.config_text,
@@ -103,7 +102,7 @@ def _context(files: RunFiles, results: list[TaskResult]) -> dict[str, Any]:
         "fusion_lead": _fusion_lead(config.regime, len(config.modalities), results),
         "cautions": find_cautions(config, files.split, files.data, results, history),
         "intervals": _intervals(config.evaluation.bootstrap, config.group),
-        "glossary": [metric for metric in words.METRICS if metric.key in shown],
+        "glossary": list(dict.fromkeys(metric for result in results for metric in result.shown)),
         "history": _history(history, len(results)),
         "data": summarise_data(config, files.data),
         "percent_columns": PERCENT_COLUMNS,

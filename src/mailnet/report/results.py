@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mailnet.report.curves import Array
-from mailnet.report.words import BY_KEY, METRICS, Estimate, Metric, estimate
+from mailnet.report.words import BY_KEY, EXACT, METRICS, Estimate, Metric, estimate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,7 +83,8 @@ class TaskResult:
     def shown(self) -> list[Metric]:
         """The metrics that this task has, in the order of the report."""
         first = [self.headline, self.second]
-        return [m for m in [*first, *(m for m in METRICS if m not in first)] if m.key in self.metrics]
+        rest = [EXACT if self.kind == "multilabel" and m.key == EXACT.key else m for m in METRICS if m not in first]
+        return [m for m in [*first, *rest] if m.key in self.metrics]
 
     @property
     def known(self) -> Array:

@@ -59,6 +59,17 @@ METRICS = (
         "Area under the precision-recall curve, mean over the classes; guessing gives the share of the class.",
     ),
     Metric(
+        "label_accuracy",
+        "Label accuracy",
+        "Share of yes-or-no answers that are right, mean over the classes; high without merit where findings are rare.",
+        percent=True,
+    ),
+    Metric(
+        "mean_absolute_error",
+        "Mean absolute error",
+        "Mean distance between the true and the predicted class, in steps of the order; 0 is perfect.",
+    ),
+    Metric(
         "quadratic_kappa",
         "Quadratic kappa",
         "Agreement on ordered classes beyond chance, where a miss by two steps weighs four times a miss by one.",
@@ -70,6 +81,12 @@ METRICS = (
     ),
     Metric("brier", "Brier score", "Mean squared distance between the probabilities and the truth; 0 is perfect."),
     Metric("nll", "Log loss (NLL)", "Mean surprise at the true class; a confident mistake costs much; 0 is perfect."),
+)
+EXACT = Metric(
+    "accuracy",
+    "Exact match",
+    "Share of studies in which every label is right.",
+    percent=True,
 )
 BY_KEY = {metric.key: metric for metric in METRICS}
 
