@@ -23,7 +23,7 @@ MIXES = [("ct",), ("clinic",), ("pet",), ("ct", "photo"), ("photo", "clinic"), (
 OPTIONS: list[dict[str, Any]] = [
     {},
     {"unit": "emila", "units": 2},
-    {"units": 2},
+    {"units": 2, "fuse_kernel": 1},
     {"attention": "published"},
     {"gamma": None},
     {"emcam": False},
@@ -244,6 +244,7 @@ def test_bad_inputs_are_named(inputs: dict[str, Tensor], present: dict[str, Tens
     [
         {"unit": "resnet"},
         {"units": 0},
+        {"fuse_kernel": 2},
         {"attention": "sum"},
         {"frequency": "fft"},
         {"exchange": "all"},

@@ -177,9 +177,10 @@ class EMCAM(nn.Module):
         return maps
 
 
-def dct_matrix(size: int) -> Tensor:
+def dct_matrix(size: int, device: torch.device | None = None) -> Tensor:
     """Return the orthonormal DCT-II of ``size`` points as a matrix (frequency, place)."""
-    place, frequency = torch.arange(size), torch.arange(size)[:, None]
+    place = torch.arange(size, device=device)
+    frequency = place[:, None]
     matrix = torch.cos(math.pi / size * (place + 0.5) * frequency) * math.sqrt(2 / size)
     matrix[0] /= math.sqrt(2)
     return matrix
@@ -197,7 +198,7 @@ def spatial_bands(x: Tensor) -> list[Tensor]:
     low = x.movedim(1, -1)  # (B, ..., C): in this order each product below reads memory as it lies
     for axis, size in enumerate(x.shape[2:], start=1):
         before, after = low.shape[1:axis], low.shape[axis + 1 :]
-        half = dct_matrix(size)[: -(-size // 2)].to(x)
+        half = dct_matrix(size, x.device)[: -(-size // 2)].to(x.dtype)
         low = (half @ low.reshape(-1, size, math.prod(after))).reshape(-1, *before, len(half), *after)
     pixels = math.prod(x.shape[2:])
     # Parseval: coefficients and pixels have one energy, so the high band is what the low band leaves over.

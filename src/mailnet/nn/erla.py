@@ -28,7 +28,7 @@ class ERLAOptions:
         unit: ``multiscale``, a dense and a dilated 3x3 convolution of half the width each, normalised and activated; or
             ``emila``, the published grouped 1x1, depthwise 3x3 and depthwise 5x5 branches fused by a grouped 1x1.
         units: Units in a block (the published block has two).
-        fuse_kernel: Kernel of the convolution after the units.
+        fuse_kernel: Kernel of the convolution after the units, odd; 1 as published.
         attention: What channel attention reads: ``normalised`` mean and maximum; or ``published``, 2 max + sum, which
             grows with the number of pixels.
         gamma: Initial scale of the attention logits; None for a random one of either sign, as published.
@@ -48,6 +48,8 @@ class ERLAOptions:
             raise ValueError(f"unit must be one of {', '.join(get_args(UnitKind))}, got {self.unit!r}")
         if self.units < 1:
             raise ValueError(f"units must be at least 1, got {self.units}")
+        if self.fuse_kernel < 1 or self.fuse_kernel % 2 == 0:
+            raise ValueError(f"fuse_kernel must be odd, got {self.fuse_kernel}")
         if self.attention not in get_args(Statistics):
             raise ValueError(f"attention must be one of {', '.join(get_args(Statistics))}, got {self.attention!r}")
 

@@ -73,8 +73,9 @@ class MAIL(nn.Module):
         tasks: The tasks by name.
         width: Preset of the widths of the four stages: ``nano``, ``tiny``, ``small`` or ``base``.
         widths: Widths of the stages in place of a preset; any number of stages.
-        unit: ``multiscale`` or the published ``emila``; see ``ERLAOptions`` for this and the next three.
+        unit: ``multiscale`` or the published ``emila``; see ``ERLAOptions`` for this and the next four.
         units: Units in an ERLA block.
+        fuse_kernel: Kernel of the convolution that ends a block; 1 as published.
         attention: Statistics that channel attention reads, ``normalised`` or ``published``.
         gamma: Initial scale of the channel attention's logits; None for the published random sign.
         emcam: Let the modalities gate each other after each stage. False leaves the whole module out.
@@ -83,7 +84,8 @@ class MAIL(nn.Module):
         spatial_attention: Also gate each pixel.
         centred: Gates start at 1, not at the published one half.
         dropout: Chance that a feature is dropped before the heads in training.
-        modality_dropout: Chance that a modality of a study is hidden in training; the last one never is.
+        modality_dropout: Chance that a modality of a study is hidden in training; the last one never is. For training
+            loops of one's own: ``mailnet.training`` hides modalities itself, whatever the network.
         rpan: What is random in the network; ``robust_mail`` sets it.
 
     Raises:
@@ -99,6 +101,7 @@ class MAIL(nn.Module):
         widths: Sequence[int] | None = None,
         unit: UnitKind = "multiscale",
         units: int = 1,
+        fuse_kernel: int = 3,
         attention: Statistics = "normalised",
         gamma: float | None = 1.0,
         emcam: bool = True,
@@ -109,7 +112,6 @@ class MAIL(nn.Module):
         dropout: float = 0.0,
         modality_dropout: float = 0.0,
         rpan: RPAN | None = None,
-        fuse_kernel: int = 3,
     ) -> None:
         super().__init__()
         for name, chance in (("dropout", dropout), ("modality_dropout", modality_dropout)):
