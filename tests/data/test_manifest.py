@@ -356,7 +356,7 @@ def test_many_problems_are_raised_together(study: Make) -> None:
         (b"a,a\n1,2\n", "names columns twice: a"),
         (b"name\n\xff\xfe\n", "is not UTF-8"),
         (b"study,ct\n", "no row is left"),
-        (None, "does not exist"),
+        (None, "--data-root"),
     ],
 )
 def test_tables_that_cannot_be_read(study: Make, content: bytes | None, text: str) -> None:

@@ -158,11 +158,12 @@ def _refuse_giant(size: int, location: str) -> None:
 
 @contextmanager
 def _explained(location: str) -> Iterator[None]:
-    restore = "Restore the file or leave the study out"
+    restore = "Restore the file, or leave the study out with --skip-bad"
     try:
         yield
     except FileNotFoundError as error:
-        raise DataError("the file does not exist", file=location, remedy="Correct the path or " + restore) from error
+        remedy = "Correct the path, or leave the study out with --skip-bad"
+        raise DataError("the file does not exist", file=location, remedy=remedy) from error
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
         raise DataError(f"is broken or of an unknown kind ({error})", file=location, remedy=restore) from error
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Iterable
 
 import numpy as np
@@ -11,7 +12,7 @@ import pandas as pd
 
 from mailnet.data.archives import npz_arrays, read_bytes, read_npz
 from mailnet.data.config import ManifestSource, StudyConfig
-from mailnet.data.locations import Locator, folder_of
+from mailnet.data.locations import Locator, folder_of, split_location
 from mailnet.data.values import canonical, cell_text, nearest
 from mailnet.errors import DataError
 
@@ -42,6 +43,12 @@ def rows_of(table: pd.DataFrame, folder: str) -> pd.DataFrame:
 def read_source(source: ManifestSource, locator: Locator) -> pd.DataFrame:
     """Return one source's rows as ``read_sources`` does."""
     location = locator.locate(source.table)
+    if not os.path.isfile(split_location(location)[0]):
+        raise DataError(
+            "the table of studies does not exist",
+            file=location,
+            remedy="Correct the path, or name the folder of the data with --data-root",
+        )
     frame = read_table(location)
     if source.missing:
         frame = frame.mask(_isin(frame, source.missing), "")
