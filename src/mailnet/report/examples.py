@@ -53,6 +53,11 @@ class Examples:
     tasks: dict[str, tuple[list[Example], list[Example]]] = field(default_factory=dict)
     note: str = ""
 
+    @property
+    def shows_images(self) -> bool:
+        """Whether any example has an image."""
+        return any(p.uri for pair in self.tasks.values() for several in pair for e in several for p in e.pictures)
+
 
 def find_examples(
     config: StudyConfig,
