@@ -202,11 +202,18 @@ def test_nothing_of_the_patients_is_in_the_bundle(bundle: Path, study: Path, dat
     assert "not a medical device" in text
 
 
-def test_a_random_network_repeats_itself(data: StudyData, tmp_path: Path) -> None:
-    folder = write(data, tmp_path / "bundle", "robust_mail", {"width": "nano"})
-    predictor = load(folder)
-    first = predictor.predict_data(data, np.arange(5))
-    assert np.array_equal(first["finding"], predictor.predict_data(data, np.arange(5))["finding"])
+def test_a_random_network_repeats_itself(data: StudyData, study: Path, tmp_path: Path) -> None:
+    predictor = load(write(data, tmp_path / "bundle", "robust_mail", {"width": "nano"}))
+    rows = np.arange(6)
+    first = predictor.predict_data(data, rows)["finding"]
+    assert np.array_equal(first, predictor.predict_data(data, rows)["finding"])
+    others = predictor.predict_data(data, rows[::-1], batch_size=4)["finding"][::-1]
+    np.testing.assert_allclose(others, first, atol=1e-6)
+    studies = read_table(study.parent / "studies.csv")[:3]
+    studies = [{**row, **{name: study.parent / row[name] for name in ("ct", "photo")}} for row in studies]
+    mixed = [studies[0], {"ct": studies[1]["ct"]}, studies[2]]
+    np.testing.assert_allclose(predictor.predict(mixed).probabilities["finding"][::2], first[[0, 2]], atol=1e-6)
+    assert predictor.noise == {"mode": "mean", "draws": 10, "seed": 0}
 
 
 def test_load_is_offered_at_the_top(bundle: Path) -> None:

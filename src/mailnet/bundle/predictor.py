@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,9 @@ THREADS = 4
 class Predictor:
     """A trained network with everything that it needs to read a study.
 
-    A network that draws random numbers is put into the mode ``mean`` with a fixed seed, so that a prediction repeats.
+    A network that draws random numbers is put into the mode ``mean`` with a fixed seed and the same numbers for every
+    study, so that a prediction repeats and does not depend on what else is predicted. ``noise`` says so: mode, draws
+    and seed; it is None for other networks.
 
     Args:
         bundle: What ``read_bundle`` gave.
@@ -46,6 +49,8 @@ class Predictor:
         self.modalities = bundle.modalities
         self.tasks = bundle.tasks
         self.tables = bundle.tables
+        random = get_noise(self.model) is not None
+        self.noise: dict[str, Any] | None = {"mode": "mean", "draws": DRAWS, "seed": 0} if random else None
 
     def predict(
         self,
@@ -122,8 +127,21 @@ class Predictor:
 
     @torch.inference_mode()
     def _forward(self, batch: Batch) -> dict[str, np.ndarray]:
-        if get_noise(self.model) is not None:
-            set_noise(self.model, "mean", DRAWS, torch.Generator().manual_seed(0))
+        if self.noise is None:
+            return self._forward_together(batch)
+        # What is encoded decides which numbers come next, so only studies with the same modalities may share a pass.
+        pattern = torch.stack(list(batch.present.values()), 1)
+        found = {name: np.zeros((len(batch), len(spec.classes)), np.float32) for name, spec in self.tasks.items()}
+        for kind in torch.unique(pattern, dim=0):
+            rows = (pattern == kind).all(1).nonzero()[:, 0]
+            present = {name: here[rows] for name, here in batch.present.items()}
+            inputs = {name: tensor[rows] for name, tensor in batch.inputs.items() if present[name].any()}
+            set_noise(self.model, "mean", DRAWS, torch.Generator().manual_seed(0), shared=True)
+            for name, values in self._forward_together(Batch(inputs, present)).items():
+                found[name][rows.numpy()] = values
+        return found
+
+    def _forward_together(self, batch: Batch) -> dict[str, np.ndarray]:
         moved = batch.to(self.device)
         logits = self.model(moved.inputs, moved.present)
         return {name: probabilities(spec, logits[name].float()).cpu().numpy() for name, spec in self.tasks.items()}

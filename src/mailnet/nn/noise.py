@@ -32,12 +32,19 @@ class NoiseSource:
         generator: Where the numbers come from. They are drawn on its device and moved, so a CPU generator gives the
             same numbers on every device and a CUDA generator saves the transfer. None means torch's global generator
             of the layer's device, whose state training saves and restores.
+        shared: Every study of a batch gets the same numbers, so that its prediction does not depend on its place.
 
     Raises:
         ValueError: An unknown mode, or fewer than one draw.
     """
 
-    def __init__(self, mode: NoiseMode = "sample", draws: int = 10, generator: torch.Generator | None = None) -> None:
+    def __init__(
+        self,
+        mode: NoiseMode = "sample",
+        draws: int = 10,
+        generator: torch.Generator | None = None,
+        shared: bool = False,
+    ) -> None:
         if mode not in NOISE_MODES:
             raise ValueError(f"mode '{mode}' is not one of {', '.join(NOISE_MODES)}")
         if draws < 1:
@@ -45,23 +52,26 @@ class NoiseSource:
         self.mode = mode
         self.draws = draws
         self.generator = generator
+        self.shared = shared
 
     def draw(self, kind: NoiseKind, shape: Sequence[int], std: float, like: Tensor) -> Tensor:
         """Return numbers from N(0, std^2), or zeros in mode ``off``.
 
         Args:
             kind: What the numbers are for; it changes nothing here, but lets recorded draws be checked on replay.
-            shape: Shape of the result.
+            shape: Shape of the result, the studies first unless these are filters.
             std: Standard deviation.
             like: A tensor whose device and type the result takes.
         """
         if self.mode == "off":
             return like.new_zeros(shape)
+        drawn = (1, *shape[1:]) if self.shared and kind != "rpf_kernel" else tuple(shape)
         if self.generator is None:  # apart, since torch.export follows randn only without a generator
-            numbers = torch.randn(tuple(shape), device=like.device)
+            numbers = torch.randn(drawn, device=like.device)
         else:
-            numbers = torch.randn(tuple(shape), generator=self.generator, device=self.generator.device)
-        return (numbers * std).to(like.device, like.dtype)
+            numbers = torch.randn(drawn, generator=self.generator, device=self.generator.device)
+        numbers = (numbers * std).to(like.device, like.dtype)
+        return numbers.expand(tuple(shape)) if self.shared else numbers
 
     def average(self, forward: Callable[[], dict[str, Tensor]], tasks: Mapping[str, TaskSpec]) -> dict[str, Tensor]:
         """Return the logits of one forward pass, or in mode ``mean`` those of ``draws`` passes averaged.
@@ -101,7 +111,11 @@ def mean_logits(draws: Sequence[Mapping[str, Tensor]], tasks: Mapping[str, TaskS
 
 
 def set_noise(
-    model: nn.Module, mode: NoiseMode = "sample", draws: int = 10, generator: torch.Generator | None = None
+    model: nn.Module,
+    mode: NoiseMode = "sample",
+    draws: int = 10,
+    generator: torch.Generator | None = None,
+    shared: bool = False,
 ) -> NoiseSource:
     """Give a network and all its layers one new source of random numbers.
 
@@ -110,6 +124,7 @@ def set_noise(
         mode: See ``NoiseSource``.
         draws: See ``NoiseSource``.
         generator: See ``NoiseSource``.
+        shared: See ``NoiseSource``.
 
     Returns:
         The source.
@@ -117,7 +132,7 @@ def set_noise(
     Raises:
         ValueError: Nothing in the network is random.
     """
-    source = NoiseSource(mode, draws, generator)
+    source = NoiseSource(mode, draws, generator, shared)
     holders = list(_holders(model))
     if not holders:
         raise ValueError(f"{type(model).__name__} draws no random numbers, so its noise cannot be set")
