@@ -96,8 +96,8 @@ def test_any_ratio_works_with_any_number_of_groups(groups: int, ratio: float) ->
     layer = RandomProjectionConv(conv(2, 16, 48, 3, groups=groups, stride=2, bias=True), ratio, NoiseSource())
     assert layer(torch.randn(2, 16, 9, 9)).shape == (2, 48, 5, 5)
     random = round(ratio * 48 / groups)
-    assert layer.weight.shape == (groups, 48 // groups - random, 16 // groups, 3, 3)
-    assert layer.fixed.shape == (groups, random, 16 // groups, 3, 3)
+    assert layer.weight.shape == (48 - groups * random, 16 // groups, 3, 3)
+    assert layer.fixed.shape == (groups * random, 16 // groups, 3, 3)
 
 
 def test_random_filters_come_last_in_their_group_and_have_the_declared_scale() -> None:
@@ -106,15 +106,26 @@ def test_random_filters_come_last_in_their_group_and_have_the_declared_scale() -
     x = torch.randn(1, 8, 4, 4, 4)
     y = layer(x).unflatten(1, (2, 200))
     torch.testing.assert_close(
-        y[:, 0, :100], functional.conv3d(x[:, :4], layer.weight[0], layer.bias[:100], padding=1), atol=1e-5, rtol=1e-4
+        y[:, 0, :100],
+        functional.conv3d(x[:, :4], layer.weight[:100], layer.bias[:100], padding=1),
+        atol=1e-5,
+        rtol=1e-4,
     )
     drawn = NoiseSource(generator=torch.Generator().manual_seed(3)).draw("rpf_kernel", layer.fixed.shape, 1.0, x)
-    kernel = drawn[1] / (4 * 27) ** 0.5
+    kernel = drawn[100:] / (4 * 27) ** 0.5
     torch.testing.assert_close(
         y[:, 1, 100:], functional.conv3d(x[:, 4:], kernel, layer.bias[300:], padding=1), atol=1e-5, rtol=1e-4
     )
     assert kernel.std().item() == pytest.approx(1 / (4 * 27) ** 0.5, rel=0.03)
     assert layer.fixed.std().item() == pytest.approx(1 / (4 * 27) ** 0.5, rel=0.03)
+
+
+@pytest.mark.parametrize("rpf", ["stem", "units"])
+def test_memory_format_changes_nothing(rpf: str) -> None:
+    model = make(rpf=rpf)
+    set_noise(model, "off")
+    before = predict(model)
+    torch.testing.assert_close(predict(model.to(memory_format=torch.channels_last)), before, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("variant", "mean"), [("zero_mean", 0.0), ("published", 0.36)])

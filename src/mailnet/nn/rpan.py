@@ -107,8 +107,10 @@ class RandomProjectionConv(nn.Module):
         )  # (G, C_out / G, C_in / G, k, ...)
         count = round(ratio * kernels.shape[1])
         self.std = 1 / math.sqrt(kernels[0, 0].numel())
-        self.weight = nn.Parameter(kernels[:, : kernels.shape[1] - count].clone())
-        self.register_buffer("fixed", torch.randn(kernels[:, kernels.shape[1] - count :].shape) * self.std)
+        # Kernels keep the rank of a convolution's, (filters, C_in / G, k, ...), so that a memory format suits them.
+        split = kernels.shape[1] - count
+        self.weight = nn.Parameter(kernels[:, :split].flatten(0, 1).clone())
+        self.register_buffer("fixed", torch.randn(kernels[:, split:].flatten(0, 1).shape) * self.std)
         self.bias = plain.bias
 
     def forward(self, x: Tensor) -> Tensor:
@@ -117,7 +119,8 @@ class RandomProjectionConv(nn.Module):
             drawn = self.fixed
         else:
             drawn = self.noise.draw("rpf_kernel", self.fixed.shape, self.std, self.weight)
-        kernel = torch.cat([self.weight, drawn], 1).flatten(0, 1)
+        shape = (self.groups, -1, *self.weight.shape[1:])
+        kernel = torch.cat([self.weight.reshape(shape), drawn.reshape(shape)], 1).flatten(0, 1)
         convolve = functional.conv2d if x.ndim == 4 else functional.conv3d
         return convolve(x, kernel, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
