@@ -95,9 +95,18 @@ def test_weights_alone_repeat_a_prediction_without_noise() -> None:
 def test_any_ratio_works_with_any_number_of_groups(groups: int, ratio: float) -> None:
     layer = RandomProjectionConv(conv(2, 16, 48, 3, groups=groups, stride=2, bias=True), ratio, NoiseSource())
     assert layer(torch.randn(2, 16, 9, 9)).shape == (2, 48, 5, 5)
-    random = round(ratio * 48 / groups)
+    random = min(round(ratio * 48 / groups), 48 // groups - 1)
     assert layer.weight.shape == (48 - groups * random, 16 // groups, 3, 3)
     assert layer.fixed.shape == (groups * random, 16 // groups, 3, 3)
+
+
+def test_a_share_of_depthwise_channels_is_random() -> None:
+    layer = RandomProjectionConv(conv(2, 16, 16, 3, groups=16), 0.3, NoiseSource())
+    assert layer.fixed.shape == (5, 1, 3, 3)
+    assert layer.std == pytest.approx(1 / 3)
+    x = torch.randn(1, 16, 4, 4)
+    torch.testing.assert_close(layer(x)[:, :11], layer(x)[:, :11])
+    assert (layer(x)[:, 11:] != layer(x)[:, 11:]).all()
 
 
 def test_random_filters_come_last_in_their_group_and_have_the_declared_scale() -> None:

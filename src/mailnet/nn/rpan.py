@@ -87,7 +87,7 @@ class RandomProjectionConv(nn.Module):
 
     Args:
         plain: The convolution to take over; its trainable filters are those before the random ones of each group.
-        ratio: Share of random filters in each group; rounded to whole filters.
+        ratio: Share of random filters in each group; rounded to whole filters, of which one at least is trained.
         noise: Source of the filters.
     """
 
@@ -96,16 +96,12 @@ class RandomProjectionConv(nn.Module):
     def __init__(self, plain: nn.Conv2d | nn.Conv3d, ratio: float, noise: NoiseSource) -> None:
         super().__init__()
         self.noise = noise
-        self.stride, self.padding, self.dilation, self.groups = (
-            plain.stride,
-            plain.padding,
-            plain.dilation,
-            plain.groups,
-        )
-        kernels = plain.weight.detach().reshape(
-            plain.groups, -1, *plain.weight.shape[1:]
-        )  # (G, C_out / G, C_in / G, k, ...)
-        count = round(ratio * kernels.shape[1])
+        self.stride, self.padding, self.dilation = plain.stride, plain.padding, plain.dilation
+        self.groups = plain.groups
+        # A depthwise convolution has one filter a group, so the share is of its channels, the last of them.
+        self.parts = 1 if plain.groups == plain.out_channels else plain.groups
+        kernels = plain.weight.detach().reshape(self.parts, -1, *plain.weight.shape[1:])
+        count = min(round(ratio * kernels.shape[1]), kernels.shape[1] - 1)
         self.std = 1 / math.sqrt(kernels[0, 0].numel())
         # Kernels keep the rank of a convolution's, (filters, C_in / G, k, ...), so that a memory format suits them.
         split = kernels.shape[1] - count
@@ -119,7 +115,7 @@ class RandomProjectionConv(nn.Module):
             drawn = self.fixed
         else:
             drawn = self.noise.draw("rpf_kernel", self.fixed.shape, self.std, self.weight)
-        shape = (self.groups, -1, *self.weight.shape[1:])
+        shape = (self.parts, -1, *self.weight.shape[1:])
         kernel = torch.cat([self.weight.reshape(shape), drawn.reshape(shape)], 1).flatten(0, 1)
         convolve = functional.conv2d if x.ndim == 4 else functional.conv3d
         return convolve(x, kernel, self.bias, self.stride, self.padding, self.dilation, self.groups)
