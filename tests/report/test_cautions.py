@@ -76,6 +76,11 @@ def test_no_better_than_the_majority() -> None:
     assert "not shown to beat always answering “a”, which is right in 60.0%" in one(cautions(poor))
 
 
+def test_no_mistake_is_not_no_risk() -> None:
+    flawless = replace(TASK, metrics=TASK.metrics | {"accuracy": Estimate(1.0, 1.0, 1.0)})
+    assert "up to 1.5% of new studies may still be wrong" in one(cautions(flawless))
+
+
 def test_no_better_than_guessing() -> None:
     poor = replace(TASK, metrics=TASK.metrics | {"macro_auroc": Estimate(0.54, 0.47, 0.6)})
     assert "not shown to be better than guessing" in one(cautions(poor))

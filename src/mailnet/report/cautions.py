@@ -22,6 +22,7 @@ def find_cautions(
     found = [*_split(config, split)]
     for task in tasks:
         found += [
+            *_flawless(task),
             *_baseline(task),
             *(_fusion(task) if config.regime == "paired" else ()),
             *_classes(task),
@@ -43,6 +44,16 @@ def _split(config: StudyConfig, split: str) -> Iterator[str]:
             "The study names no column of patients (“group”), so each row is taken as one patient; if patients "
             "have several rows, the intervals are too narrow, and splits drawn at random may hold one patient on two "
             "sides."
+        )
+
+
+def _flawless(task: TaskResult) -> Iterator[str]:
+    accuracy = task.metrics.get("accuracy")
+    if accuracy is not None and accuracy.value == 1 and task.n:
+        # The rule of three: zero events in n trials leave 3/n as the upper 95% bound.
+        yield (
+            f"{task.name}: no mistake in {plural(task.n, 'study', 'studies')}; the bootstrap cannot see rarer ones, up to "
+            f"{number(min(1.0, 3 / task.n), percent=True)} of new studies may still be wrong."
         )
 
 

@@ -20,7 +20,6 @@ class RunFiles:
     """What a run left behind; parts that it may lack are empty or None.
 
     Args:
-        folder: The run.
         config: The resolved study.yaml.
         config_text: The same as written.
         evaluation: evaluation.json.
@@ -30,7 +29,6 @@ class RunFiles:
         record: run.json: how training ran and how it ended.
     """
 
-    folder: Path
     config: StudyConfig
     config_text: str
     evaluation: dict[str, Any]
@@ -65,7 +63,6 @@ def read_run(run: Path) -> RunFiles:
     if not (run / "evaluation.json").is_file():
         raise RunError("has not been evaluated", file=run, remedy=f"Run 'mailnet evaluate {run}' first")
     return RunFiles(
-        folder=run,
         config=load_config(study),
         config_text=study.read_text(encoding="utf-8"),
         evaluation=read_json(run / "evaluation.json"),

@@ -19,7 +19,7 @@ from mailnet.report.figures import Figure, TaskFigures, task_figures
 from mailnet.report.files import RunFiles, read_run
 from mailnet.report.history import History, loss_chart, read_history, score_chart
 from mailnet.report.results import SMALL_GROUP, Row, TaskResult, read_results
-from mailnet.report.summary import count_model, summarise_data, summarise_model
+from mailnet.report.summary import summarise_data, summarise_model
 
 # SVG dash patterns of the legend, as charts.DASHES draws them.
 LEGEND_DASHES = ("none", "6 3", "2 3", "7 2.5 2 2.5", "11 4", "3.5 2.5", "8 2 2 2 2 2", "2 4")
@@ -85,7 +85,7 @@ def _context(files: RunFiles, results: list[TaskResult]) -> dict[str, Any]:
 
     config, evaluation = files.config, files.evaluation
     history = read_history(files.epochs, config.train.monitor, config.train.epochs, files.best_epoch)
-    model = summarise_model(config, files.record, count_model(files.folder))
+    model = summarise_model(config, files.record, evaluation.get("model", {}))
     return {
         "config": config,
         "config_text": files.config_text,
@@ -101,7 +101,9 @@ def _context(files: RunFiles, results: list[TaskResult]) -> dict[str, Any]:
         "has_subgroups": any(rows for result in results for rows in result.subgroups.values()),
         "fusion_lead": _fusion_lead(config.regime, len(config.modalities), results),
         "cautions": find_cautions(config, files.split, files.data, results, history),
-        "intervals": _intervals(config.evaluation.bootstrap, config.group),
+        "intervals": _intervals(
+            evaluation.get("settings", {}).get("bootstrap", config.evaluation.bootstrap), config.group
+        ),
         "glossary": list(dict.fromkeys(metric for result in results for metric in result.shown)),
         "history": _history(history, len(results)),
         "data": summarise_data(config, files.data),

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from mailnet.data.config import ImageConfig, StudyConfig
-from mailnet.errors import MailnetError
 from mailnet.report.words import count, listing, magnitude, plural
 
 
@@ -55,41 +53,26 @@ def summarise_data(config: StudyConfig, data: Mapping[str, Any]) -> DataSummary:
     )
 
 
-def count_model(run: Path) -> dict[str, int]:
-    """Return parameters, MACs and FLOPs of the run's network; empty where the run holds no bundle that can be read."""
-    from mailnet.bundle.store import read_bundle
-    from mailnet.nn.counts import count_operations, count_parameters
-
-    try:
-        model = read_bundle(run).model
-    except MailnetError:
-        return {}
-    operations = count_operations(model)
-    return {
-        "parameters": count_parameters(model).trainable,
-        "macs": operations.macs,
-        "flops": operations.flops,
-    }
-
-
-def summarise_model(config: StudyConfig, record: Mapping[str, Any], counts: Mapping[str, int]) -> list[tuple[str, str]]:
+def summarise_model(config: StudyConfig, record: Mapping[str, Any], counts: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return names and values of the model section.
 
     Args:
         config: The study, which names the network and its options.
         record: run.json.
-        counts: What ``count_model`` gives.
+        counts: What evaluation.json holds under ``model``.
     """
     facts = [
         ("Network", config.model.name),
-        ("Parameters", magnitude(counts.get("parameters", record.get("parameters")))),
+        ("Parameters", magnitude(counts.get("trainable", record.get("parameters")))),
     ]
-    if counts:
+    if "macs" in counts:
         facts.append(("Multiply-adds (MACs)", f"{magnitude(counts['macs'])} a study; papers often call these FLOPs"))
         facts.append(("FLOPs", f"{magnitude(counts['flops'])} a study (two a multiply-add)"))
     facts += [(f"Option {key}", _plain(value)) for key, value in config.model.options.items()]
     if "device" in record:
         facts.append(("Trained on", f"{record['device']}, {record.get('precision')}, torch {record.get('torch')}"))
+    if noise := counts.get("noise"):
+        facts.append(("Noise while evaluated", f"{noise['mode']}, {plural(int(noise['draws']), 'draw')}"))
     return [*facts, ("Training seed", str(config.train.seed))]
 
 
