@@ -179,6 +179,17 @@ def test_the_cache_is_seen_and_cleared(images: list[str], cache: Path) -> None:
     assert [path.name for path in cache.iterdir()] == ["other.txt"]
 
 
+def test_a_new_cache_is_its_owners_alone(images: list[str], cache: Path) -> None:
+    load(images)
+    assert cache.stat().st_mode & 0o077 == 0
+
+
+def test_a_cache_that_cannot_be_made(images: list[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot be written"):
+        cached_images(images, CONFIG, Locator(tmp_path), folder=tmp_path / "file" / "cache")
+
+
 def test_where_the_cache_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert cache_folder(tmp_path / "a") == tmp_path / "a"
     monkeypatch.setenv("MAILNET_CACHE", str(tmp_path / "b"))

@@ -9,6 +9,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -144,6 +145,9 @@ class _Abandoned(Exception):
 def _build(
     target: Path, shape: tuple[int, ...], rows: Sequence[int], locations: Sequence[str], config: ImageConfig, label: str
 ) -> dict[int, DataError]:
+    # Patients' images: a new folder is its owner's alone. What hinders it here hinders the writing below, which says so.
+    with suppress(OSError):
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     deep = False
     while True:
         problems: dict[int, DataError] = {}
