@@ -14,7 +14,7 @@ from mailnet.data.composition import find_composition_problems
 from mailnet.data.config import SPLITS, ImageConfig, Split, StudyConfig, TabularConfig
 from mailnet.data.labels import is_labelled, read_labels, strata
 from mailnet.data.locations import Locator
-from mailnet.data.sources import read_sources
+from mailnet.data.sources import read_sources, rows_of
 from mailnet.data.splits import split_rows
 from mailnet.data.values import canonical
 from mailnet.errors import DataError, MailnetError
@@ -65,7 +65,7 @@ def read_manifest(
     Raises:
         DataError: A table itself cannot be read.
     """
-    cells = Cells(read_sources(config))
+    cells = Cells(read_sources(config) if table is None else rows_of(table, str(config.root)))
     columns: dict[str, Any] = _names(cells, config)
     for name, modality in config.modalities.items():
         columns |= (
