@@ -199,3 +199,6 @@ def test_sources_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "u.csv").write_text("path,result\na.png,x\nb.png,y\n")
     with pytest.raises(ConfigError, match="Name it with --label; it could be result"):
         init_study(tmp_path / "u.csv", tmp_path)
+    (tmp_path / "v.csv").write_text("file,label\na,x\nb,y\n" + "".join(f"{k}c,x\n" for k in range(30)))
+    with pytest.raises(ConfigError, match="no column can be an input"):
+        init_study(tmp_path / "v.csv", tmp_path)

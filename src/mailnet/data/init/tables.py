@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from mailnet.data.cells import ABSENT
 from mailnet.data.config import NAME
 from mailnet.data.init.draft import Draft, split_of, task_keys
 from mailnet.data.locations import folder_of, split_location
-from mailnet.data.manifest import ABSENT_NUMBERS
 from mailnet.data.readers import known_suffixes
 from mailnet.data.sources import read_table
 from mailnet.data.values import NUMBER, nearest
@@ -170,7 +170,7 @@ def _choose_inputs(draft: Draft, taken: set[str]) -> None:
         if column in taken:
             continue
         cells = draft.frame[column]
-        known = cells[~cells.str.lower().isin(ABSENT_NUMBERS)]
+        known = cells[(cells != "") & ~cells.str.lower().isin(ABSENT)]
         numbers = known.map(lambda cell: NUMBER.fullmatch(cell) is not None)
         if len(known) and numbers.all() and known.nunique() > 2:
             numeric.append(column)
@@ -187,6 +187,12 @@ def _choose_inputs(draft: Draft, taken: set[str]) -> None:
     if ignored:
         draft.notes.append(f"{_quoted(ignored)} hold one value only or too many different ones: left out")
     keys = {"kind": "tabular"} | {k: v for k, v in (("numeric", numeric), ("categorical", categorical)) if v}
+    if len(keys) == 1 and not draft.images:
+        raise ConfigError(
+            "no column can be an input: none names image files, none holds numbers or a few words",
+            file=draft.table,
+            remedy="Write the paths of the images, with their suffix, relative to the table",
+        )
     if len(keys) == 1:
         return
     columns = _quoted([*numeric, *categorical])
@@ -198,7 +204,8 @@ def _choose_inputs(draft: Draft, taken: set[str]) -> None:
         )
     else:
         draft.sections["table"] = keys
-        draft.notes.append(f"{columns} are the input. Remove what is only known after the diagnosis")
+        draft.notes.append(f"No column names image files; {columns} are the input")
+        draft.notes.append("Remove what is only known after the diagnosis, or the network learns to read the answer")
 
 
 def _determines(draft: Draft, column: str) -> bool:
