@@ -145,7 +145,7 @@ class _Abandoned(Exception):
 def _build(
     target: Path, shape: tuple[int, ...], rows: Sequence[int], locations: Sequence[str], config: ImageConfig, label: str
 ) -> dict[int, DataError]:
-    # Patients' images: a new folder is its owner's alone. What hinders it here hinders the writing below, which says so.
+    # Patients' images: a new folder is its owner's alone. An error here comes again below, where it is explained.
     with suppress(OSError):
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     deep = False
