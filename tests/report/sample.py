@@ -183,7 +183,8 @@ def _evaluation(
         for value in sorted(test["scanner"].unique()):
             inside = (test["scanner"] == value).to_numpy()
             subgroups["scanner"].setdefault(value, {})[task] = _measures(truth[inside], probability[inside])
-    return predictions, {"split": "test", "n": len(test), "model": COUNTS, "created": "2026-03-01T12:00:00+00:00", "tasks": tasks,
+    return predictions, {"split": "test", "n": len(test), "model": COUNTS,
+                          "created": "2026-03-01T12:00:00+00:00", "tasks": tasks,
                          "modalities": modalities, "subgroups": subgroups}  # fmt: skip
 
 

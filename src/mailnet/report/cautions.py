@@ -52,7 +52,7 @@ def _flawless(task: TaskResult) -> Iterator[str]:
     if accuracy is not None and accuracy.value == 1 and task.n:
         # The rule of three: zero events in n trials leave 3/n as the upper 95% bound.
         yield (
-            f"{task.name}: no mistake in {plural(task.n, 'study', 'studies')}; the bootstrap cannot see rarer ones, up to "
+            f"{task.name}: no mistake in {plural(task.n, 'study', 'studies')}; rarer ones may exist, up to "
             f"{number(min(1.0, 3 / task.n), percent=True)} of new studies may still be wrong."
         )
 
