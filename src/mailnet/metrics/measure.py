@@ -35,7 +35,7 @@ def summary(probabilities: Array, labels: Array, spec: TaskSpec) -> dict[str, fl
     >>> found["accuracy"], found["macro_auroc"]
     (1.0, 1.0)
     """
-    known = known_studies(probabilities, labels, spec)
+    known = _known_studies(probabilities, labels, spec)
     if not known.any():
         return dict.fromkeys((*QUICK, "loss"), float("nan"))
     values = _statistics(probabilities[known], labels[known], spec, BINS)(np.ones((1, int(known.sum())))).overall
@@ -75,7 +75,7 @@ def measure(
     Raises:
         ValueError: Probabilities or labels do not fit the task.
     """
-    known = known_studies(probabilities, labels, spec)
+    known = _known_studies(probabilities, labels, spec)
     probabilities, labels = probabilities[known], labels[known]
     groups = None if groups is None else np.unique(np.asarray(groups)[known], return_inverse=True)[1].reshape(-1)
     units = len(labels) if groups is None else len(np.unique(groups))
@@ -103,7 +103,7 @@ def measure(
     return found
 
 
-def known_studies(probabilities: Array, labels: Array, spec: TaskSpec) -> Array:
+def _known_studies(probabilities: Array, labels: Array, spec: TaskSpec) -> Array:
     """Return (N,) bool, the study has a label (of a multilabel task: any), once both arrays fit the task.
 
     Raises:

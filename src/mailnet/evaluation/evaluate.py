@@ -1,0 +1,137 @@
+"""From a run to ``evaluation.json`` and ``predictions.parquet``."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import mailnet
+from mailnet.bundle import Predictor, load
+from mailnet.data.config import EvaluationConfig, load_config
+from mailnet.data.study import StudyData
+from mailnet.evaluation.inputs import load_studies
+from mailnet.evaluation.predictions import prediction_table
+from mailnet.evaluation.tables import Measure, modality_tables, subgroup_tables
+from mailnet.files import read_json, replacing, write_json
+from mailnet.metrics import measure
+from mailnet.nn.counts import count_operations, count_parameters
+from mailnet.nn.noise import get_noise
+
+FORMAT = 1
+
+
+def evaluate(
+    run: str | Path,
+    study: str | Path | None = None,
+    *,
+    split: str = "test",
+    out: str | Path | None = None,
+    data_root: str | Path | None = None,
+    skip_bad: bool = False,
+    cache: str | Path | None = None,
+    device: str = "auto",
+    bootstrap: int | None = None,
+) -> dict[str, Any]:
+    """Measure a run and write ``evaluation.json`` and ``predictions.parquet``.
+
+    Args:
+        run: The run folder; with ``study`` a bundle will do.
+        study: Another study.yaml, for external validation; default the run's own.
+        split: ``train``, ``val``, ``test`` or ``all``; of another study ``all`` is every study, without regard to
+            splits.
+        out: Folder for the two files; default the run.
+        data_root: Where the images lie now; default as the study.yaml says.
+        skip_bad: Leave studies with an unreadable image out.
+        cache: Folder of decoded images.
+        device: As ``mailnet.bundle.load`` takes it.
+        bootstrap: Draws of the intervals, 0 for none; default as the study.yaml says.
+
+    Returns:
+        What ``evaluation.json`` holds: per task metrics with 95% intervals, the same by subgroup and with each modality
+        alone and left out, and what the model is. No identifier of a study is in it.
+
+    Raises:
+        RunError: The run cannot be read or the files cannot be written.
+        ConfigError: The split is unknown, or the study does not fit the model.
+        DataError: The data cannot be read.
+    """
+    predictor = load(run, device)
+    data = load_studies(
+        predictor, Path(run), None if study is None else Path(study), split, data_root, skip_bad=skip_bad, cache=cache
+    )
+    settings = data.config.evaluation
+    if bootstrap is not None:
+        settings = settings.model_copy(update={"bootstrap": bootstrap})
+    probabilities = predictor.predict_data(data, np.arange(len(data)))
+    measured = partial(_measured, data, settings)
+    result = {
+        "format": FORMAT,
+        "mailnet": mailnet.__version__,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "study": data.config.name,
+        "external": study is not None,
+        "regime": data.config.regime,
+        "split": split,
+        "n": len(data),
+        "model": _model(predictor, Path(run)),
+        "data": {
+            "groups": int(data.frame["group"].nunique()),
+            "modalities": {name: int(present.sum()) for name, present in data.present.items()},
+            "bad": len({error.study for error in data.bad}),
+        },
+        "settings": settings.model_dump(mode="json"),
+        "tasks": _tasks(data, probabilities, measured),
+        "subgroups": subgroup_tables(data, probabilities, measured),
+        "modalities": modality_tables(predictor, data, probabilities, measured),
+    }
+    folder = Path(run if out is None else out)
+    with replacing(folder / "predictions.parquet") as temporary:
+        prediction_table(data, probabilities).to_parquet(temporary, index=False)
+    write_json(folder / "evaluation.json", result)
+    return result
+
+
+def _measured(
+    data: StudyData, settings: EvaluationConfig, task: str, probabilities: np.ndarray, rows: np.ndarray
+) -> dict[str, Any]:
+    group = data.frame["group"]
+    return measure(
+        probabilities,
+        data.labels[task][rows],
+        data.tasks[task],
+        groups=None if group.is_unique else group.to_numpy(dtype=str)[rows],
+        bootstrap=settings.bootstrap,
+        bins=settings.bins,
+        seed=settings.seed,
+    )
+
+
+def _tasks(data: StudyData, probabilities: dict[str, np.ndarray], measured: Measure) -> dict[str, Any]:
+    rows = np.arange(len(data))
+    return {
+        name: {"kind": spec.kind, "classes": list(spec.classes), **measured(name, probabilities[name], rows)}
+        for name, spec in data.tasks.items()
+    }
+
+
+def _model(predictor: Predictor, run: Path) -> dict[str, Any]:
+    noise = get_noise(predictor.model)
+    operations = count_operations(predictor.model)
+    parameters = count_parameters(predictor.model)
+    record = read_json(run / "run.json") if (run / "run.json").is_file() else {}
+    return {
+        "name": predictor.bundle.model_name,
+        "options": predictor.bundle.options,
+        "parameters": parameters.total,
+        "trainable": parameters.trainable,
+        "macs": operations.macs,
+        "flops": operations.flops,
+        "noise": None if noise is None else {"mode": noise.mode, "draws": noise.draws},
+        "trained_on": predictor.bundle.study,
+        "seed": load_config(run / "study.yaml").train.seed if (run / "study.yaml").is_file() else None,
+        "epoch": record.get("best", {}).get("epoch"),
+    }

@@ -1,0 +1,88 @@
+"""The studies that a run is measured on: its own, or those of another place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mailnet.bundle import Predictor
+from mailnet.data.config import SPLITS, ImageConfig, SplitConfig, StudyConfig, load_config
+from mailnet.data.study import StudyData, load_study
+from mailnet.errors import ConfigError, RunError
+
+
+def load_studies(
+    predictor: Predictor,
+    run: Path,
+    study: Path | None,
+    split: str,
+    data_root: str | Path | None,
+    *,
+    skip_bad: bool,
+    cache: str | Path | None,
+) -> StudyData:
+    """Return the studies, prepared as the model learnt them.
+
+    Raises:
+        RunError: The run has no study.yaml and no other study is given.
+        ConfigError: The split is unknown, or the study does not fit the model.
+        DataError: The data cannot be read.
+    """
+    if split not in (*SPLITS, "all"):
+        raise ConfigError(f"'{split}' is no split", remedy=f"Choose {', '.join(SPLITS)} or all")
+    own = run / "study.yaml"
+    if study is None and not own.is_file():
+        raise RunError("has no study.yaml, so it is not known what to evaluate on", file=run, remedy="Give a --study")
+    config = load_config(study or own, data_root=data_root)
+    if study is not None:
+        config = _prepared_alike(config, predictor, study)
+        if split == "all":
+            # Another study's own division means nothing to this model: every study of it is a test.
+            whole = SplitConfig.model_construct(train=0.0, val=0.0, test=1.0)
+            config, split = config.model_copy(update={"split": whole}), "test"
+    splits = [name for name in SPLITS if name == split] or None
+    return load_study(config, cache=cache, skip_bad=skip_bad, tables=_tables(config, predictor), splits=splits)
+
+
+def _tables(config: StudyConfig, predictor: Predictor) -> dict[str, Any]:
+    return {name: state for name, state in predictor.tables.items() if name in config.modalities}
+
+
+def _prepared_alike(config: StudyConfig, predictor: Predictor, study: Path) -> StudyConfig:
+    """Keep what the model knows, and prepare it as in training; columns and value ranges are the other study's own."""
+    modalities: dict[str, Any] = {}
+    for name, learnt in predictor.bundle.preprocessing.items():
+        section = config.modalities.get(name)
+        if section is None:
+            continue
+        if section.kind != learnt.kind:
+            raise ConfigError(
+                f"is of kind '{section.kind}', the model's is '{learnt.kind}'",
+                modality=name,
+                file=study,
+                remedy="Name the modalities as the model does",
+            )
+        if isinstance(section, ImageConfig) and isinstance(learnt, ImageConfig):
+            same = {key: getattr(learnt, key) for key in ("channels", "size", "resize")}
+            modalities[name] = section.model_copy(update=same)
+        else:
+            modalities[name] = learnt
+    tasks = {name: task for name, task in config.tasks.items() if name in predictor.tasks}
+    for noun, known, found in (
+        ("modality", predictor.modalities, modalities),
+        ("task", predictor.tasks, tasks),
+    ):
+        if not found:
+            remedy = f"Name them as the model does: {', '.join(known)}"
+            raise ConfigError(f"has no {noun} of the model", file=study, remedy=remedy)
+    for name, task in tasks.items():
+        spec = predictor.tasks[name]
+        if (task.kind, tuple(task.class_values)) != (spec.kind, spec.classes):
+            raise ConfigError(
+                f"is {task.kind} with the classes {', '.join(task.class_values)}; the model's is {spec.kind} with "
+                f"{', '.join(spec.classes)}",
+                task=name,
+                file=study,
+                remedy="Give the model's classes in its order, each with the label values that mean it",
+            )
+    return config.model_copy(update={"modalities": modalities, "tasks": tasks})
