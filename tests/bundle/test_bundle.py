@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -67,7 +68,8 @@ def changed(bundle: Path) -> Iterator[Callable[[Callable[[dict], None]], Path]]:
 def test_files_and_loaded_data_give_the_same(study: Path, data: StudyData, predictor: Predictor) -> None:
     from_files = predictor.predict(study.parent / "studies.csv")
     loaded = predictor.predict_data(data, np.arange(len(data)))
-    assert len(from_files) == len(data) == 60
+    assert from_files.ids == list(data.frame["id"])
+    assert predictor.predict(study).ids == from_files.ids
     for task in data.tasks:
         np.testing.assert_allclose(from_files.probabilities[task], loaded[task], atol=1e-6)
         np.testing.assert_allclose(loaded[task].sum(1), 1, atol=1e-5)
@@ -117,7 +119,6 @@ def test_bad_studies(study: Path, tmp_path: Path, predictor: Predictor) -> None:
         for name in ("ct", "photo"):
             (tmp_path / row[name]).parent.mkdir(exist_ok=True)
             (tmp_path / row[name]).write_bytes((study.parent / row[name]).read_bytes())
-        row["id"] = row["study"]
     (tmp_path / rows[1]["ct"]).write_bytes(b"no image")
     write_table(tmp_path / "new.csv", rows)
     with pytest.raises(DataError, match=r"study s001, modality ct, file .*ct001\.png.*Restore"):
@@ -178,6 +179,17 @@ def test_weights_of_another_network_are_refused(changed: Callable) -> None:
     path = changed(lambda values: values["model"]["options"].update(width="tiny"))
     with pytest.raises(RunError, match=r"model\.safetensors"):
         load(path)
+
+
+def test_damaged_weights_are_named(bundle: Path, tmp_path: Path) -> None:
+    shutil.copytree(bundle, tmp_path / "bundle")
+    weights = tmp_path / "bundle" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(RunError, match=r"model\.safetensors: cannot be read.*Restore"):
+        load(tmp_path)
+    weights.unlink()
+    with pytest.raises(RunError, match=r"model\.safetensors: cannot be read.*Restore"):
+        load(tmp_path)
 
 
 def test_no_bundle_and_an_unfinished_run(tmp_path: Path) -> None:

@@ -64,8 +64,8 @@ class Predictor:
         """Predict studies; labels are not needed, and any modality but the last may be absent.
 
         Args:
-            studies: Path of a CSV or Parquet table with the columns of training, a DataFrame, a dict or several dicts
-                (column or modality -> path, array or value).
+            studies: Path of a CSV or Parquet table with the columns of training or of a study.yaml, a DataFrame, a dict
+                or several dicts (column or modality -> path, array or value).
             without: Modalities to treat as absent.
             batch_size: Studies at a time.
             skip_bad: Leave studies that cannot be read out and list them in ``bad``.
@@ -75,7 +75,7 @@ class Predictor:
             DataError: A study cannot be read, or has no modality.
         """
         self._check(without)
-        requests = gather(studies, self.bundle.preprocessing, data_root)
+        requests = gather(studies, self.bundle.preprocessing, data_root, self.bundle.id_column)
         bad: list[MailnetError] = []
         kept: list[int] = []
         found: list[dict[str, np.ndarray]] = []

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mailnet.data.config import ImageConfig, ManifestSource, ModalityConfig, TabularConfig
+from mailnet.data.config import ImageConfig, ManifestSource, ModalityConfig, TabularConfig, load_config
 from mailnet.data.locations import Locator
 from mailnet.data.preprocess import prepare_image
 from mailnet.data.readers import read_image
-from mailnet.data.sources import FOLDER, read_source
+from mailnet.data.sources import FOLDER, read_source, read_sources
 from mailnet.data.table import TableState
 from mailnet.data.values import cell_text, nearest
 from mailnet.errors import DataError
@@ -27,7 +27,7 @@ class Requests:
     """N studies.
 
     Args:
-        ids: Identifiers: the column ``id`` where there is one, else ``row N`` counted from 1.
+        ids: Identifiers: the study's column of them or ``id`` where there is one, else ``row N`` counted from 1.
         cells: Column -> N cells; an image is a path or an array, an absent value None or empty.
         folders: What a study's relative paths start from.
         locator: Resolves paths and refuses those outside the data root.
@@ -75,26 +75,35 @@ class Requests:
 
 
 def gather(
-    studies: Studies, preprocessing: Mapping[str, ModalityConfig], data_root: str | Path | None = None
+    studies: Studies,
+    preprocessing: Mapping[str, ModalityConfig],
+    data_root: str | Path | None = None,
+    id_column: str | None = None,
 ) -> Requests:
     """Bring studies into one form.
 
     Args:
-        studies: Path of a CSV or Parquet table, whose paths are relative to it; or a DataFrame, a dict or several,
-            whose paths are relative to the data root, else to the working folder. Keys are columns as in training.
+        studies: Path of a CSV or Parquet table, whose paths are relative to it, or of a study.yaml, whose tables are
+            read as it says; or a DataFrame, a dict or several, whose paths are relative to the data root, else to the
+            working folder. Keys are columns as in training.
         preprocessing: The modalities.
         data_root: Folder that paths may not leave; default the table's own folder, or for studies in memory any.
+        id_column: Column of the identifiers, used where it is given.
 
     Raises:
         DataError: The table cannot be read, or has no column of any modality.
     """
     if isinstance(studies, (str, Path)):
         file = Path(studies).resolve()
-        root = Path(data_root).resolve() if data_root is not None else _folder(file)
-        frame = read_source(ManifestSource(table=str(file)), Locator(root))
+        if file.suffix in (".yaml", ".yml"):
+            config = load_config(file, data_root=data_root)
+            root, frame, id_column = config.root, read_sources(config), config.id or id_column
+        else:
+            root = Path(data_root).resolve() if data_root is not None else _folder(file)
+            frame = read_source(ManifestSource(table=str(file)), Locator(root))
         folders = [str(folder) for folder in frame.pop(FOLDER)]
         cells = {str(column): list(frame[column]) for column in frame.columns}
-        return _requests(cells, folders, Locator(root), preprocessing, str(studies))
+        return _requests(cells, folders, Locator(root), preprocessing, id_column, str(studies))
     if isinstance(studies, pd.DataFrame):
         cells = {str(column): list(studies[column]) for column in studies.columns}
         count = len(studies)
@@ -104,7 +113,7 @@ def gather(
         cells = {column: [row.get(column) for row in rows] for column in dict.fromkeys(c for row in rows for c in row)}
     base = Path.cwd() if data_root is None else Path(data_root).resolve()
     locator = Locator(Path(base.anchor) if data_root is None else base)
-    return _requests(cells, [str(base)] * count, locator, preprocessing, None)
+    return _requests(cells, [str(base)] * count, locator, preprocessing, id_column, None)
 
 
 def _folder(file: Path) -> Path:
@@ -117,6 +126,7 @@ def _requests(
     folders: list[str],
     locator: Locator,
     preprocessing: Mapping[str, ModalityConfig],
+    id_column: str | None,
     file: str | None,
 ) -> Requests:
     wanted: list[str] = []
@@ -130,6 +140,6 @@ def _requests(
             file=file,
             remedy=nearest(wanted[0], cells) or "Name the columns as in training",
         )
-    given = cells.get("id")
+    given = cells.get(id_column or "id") or cells.get("id")
     ids = [cell_text(value) or f"row {row}" for row, value in enumerate(given or [""] * len(folders), start=1)]
     return Requests(ids, cells, folders, locator)

@@ -39,6 +39,7 @@ class Bundle:
         options: What it was created with.
         study: Name of the study that it was trained on.
         regime: ``paired`` or ``unpaired``.
+        id_column: Name of the manifest's column of identifiers, if any.
         preprocessing: Modality -> how its files become arrays.
         tables: Tabular modality -> the state that turns columns into features.
     """
@@ -50,6 +51,7 @@ class Bundle:
     options: dict[str, Any]
     study: str
     regime: str
+    id_column: str | None
     preprocessing: dict[str, ModalityConfig]
     tables: dict[str, TableState]
 
@@ -70,7 +72,8 @@ def save_bundle(
         model: A network of the registry.
         model_name: Its name there.
         options: What it was created with.
-        config: The study; of it only the preprocessing, the name and the regime are kept: no path, no identifier.
+        config: The study; of it only the preprocessing, the names of study and columns and the regime are kept: no path
+            and no identifier.
         tables: State of every tabular modality.
         counts: Split -> number of studies, for the model card.
 
@@ -87,6 +90,7 @@ def save_bundle(
         "mailnet": mailnet.__version__,
         "study": config.name,
         "regime": config.regime,
+        "id": config.id,
         "model": {"name": model_name, "options": dict(options)},
         "modalities": [to_dict(spec) for spec in network.modalities.values()],
         "tasks": [to_dict(spec) for spec in network.tasks.values()],
@@ -126,7 +130,7 @@ def read_bundle(path: str | Path) -> Bundle:
         model = create_model(model_name, modalities, tasks, **options)
         preprocessing = _SECTIONS.validate_python(values["preprocessing"])
         tables = {name: TableState.from_dict(state) for name, state in values["tables"].items()}
-        study, regime = str(values["study"]), str(values["regime"])
+        study, regime, id_column = str(values["study"]), str(values["regime"]), values.get("id")
     except (KeyError, TypeError, ValueError, ValidationError) as error:
         remedy = "Restore the bundle or train again"
         raise RunError(f"cannot be understood ({error})", file=folder / CONFIG, remedy=remedy) from error
@@ -136,7 +140,7 @@ def read_bundle(path: str | Path) -> Bundle:
         reason = str(error).splitlines()[0]
         remedy = "Restore the bundle or train again"
         raise RunError(f"cannot be read ({reason})", file=folder / WEIGHTS, remedy=remedy) from error
-    return Bundle(model.eval(), modalities, tasks, model_name, options, study, regime, preprocessing, tables)
+    return Bundle(model.eval(), modalities, tasks, model_name, options, study, regime, id_column, preprocessing, tables)
 
 
 def _find(path: Path) -> Path:
