@@ -69,7 +69,8 @@ class MAIL(nn.Module):
     features, so that the study's result depends on nothing but what it has.
 
     Args:
-        modalities: The modalities by name. The size of an image decides how fast its trunk shrinks it.
+        modalities: The modalities by name. The size of an image decides how fast its trunk shrinks it; an unknown size
+            counts as 64 pixels.
         tasks: The tasks by name.
         width: Preset of the widths of the four stages: ``nano``, ``tiny``, ``small`` or ``base``.
         widths: Widths of the stages in place of a preset; any number of stages.
