@@ -180,7 +180,7 @@ def report(
 
     if not (run / "evaluation.json").is_file():
         _evaluate(run, data_root=data_root, cache=cache)
-    page = write_report(run, out)
+    page = write_report(run, out, data_root=data_root, cache=cache)
     if as_json:
         print_json({"report": str(page)})
     else:

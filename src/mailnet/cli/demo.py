@@ -42,7 +42,7 @@ def run_demo(
         )
     run = train(load_config(study, overrides, data_root), out / "run").run
     evaluation = evaluate(run, data_root=data_root)
-    report = write_report(run)
+    report = write_report(run, data_root=data_root)
     seconds = time.monotonic() - started
     notes.append(f"{seconds:.0f} seconds in all")
     return {

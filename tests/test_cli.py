@@ -1,0 +1,148 @@
+"""The commands as a user gives them; each test is one sitting at the terminal."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from factory import read_table, write_study, write_table
+from mailnet.cli import main
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def mailnet(capsys: pytest.CaptureFixture[str]) -> Command:
+    """``mailnet("train", path)`` -> exit status, stdout, stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAILNET_CACHE", str(tmp_path / "cache"))
+
+
+def test_from_a_table_to_a_report(mailnet: Command, tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study", train={"epochs": 1})
+    run = tmp_path / "run"
+
+    status, out, _ = mailnet("check", study)
+    assert (status, "Nothing wrong" in out) == (0, True)
+
+    status, out, _ = mailnet("train", study, "--out", run, "--set", "evaluation.bootstrap=20", "--json")
+    assert status == 0
+    assert json.loads(out)["run"] == str(run)
+    assert mailnet("train", study, "--out", run, "--set", "evaluation.bootstrap=20")[0] == 0  # finished: nothing to do
+
+    status, out, _ = mailnet("report", run)
+    assert (status, out.strip()) == (0, str(run / "report.html"))
+    assert (run / "evaluation.json").is_file()
+
+    status, out, _ = mailnet("evaluate", run, "--split", "val", "--out", tmp_path / "val")
+    assert status == 0
+    for words in ("finding (val studies)", "all modalities", "ct alone", "without clinical", "balanced accuracy"):
+        assert words in out
+
+    status, out, _ = mailnet("predict", run, study.parent / "studies.csv")
+    assert status == 0
+    assert out.startswith("id,finding,finding:none")
+    status, _, err = mailnet("predict", run, study.parent / "studies.csv", "--out", tmp_path / "p.parquet")
+    assert (status, len(pd.read_parquet(tmp_path / "p.parquet")), "60 studies" in err) == (0, 60, True)
+
+    status, out, _ = mailnet("info", run, "--json")
+    assert (status, json.loads(out)["tasks"]["grade"]["classes"]) == (0, ["low", "high"])
+
+
+def test_demo_on_a_study_of_ones_own(mailnet: Command, tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study", train={"epochs": 1})
+    options = ("--study", study, "--out", tmp_path / "demo", "--set", "evaluation.bootstrap=0")
+    status, out, _ = mailnet("demo", *options)
+    assert status == 0
+    assert f"Report: {tmp_path / 'demo' / 'run' / 'report.html'}" in out
+
+
+def test_init_writes_what_check_accepts(mailnet: Command, tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study")
+    status, out, _ = mailnet("init", study.parent / "studies.csv", "--out", tmp_path / "new")
+    assert status == 0
+    assert mailnet("check", out.strip())[0] == 0
+
+
+def test_check_lists_every_problem_at_once(mailnet: Command, tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study")
+    rows = read_table(study.parent / "studies.csv")
+    (study.parent / rows[0]["ct"]).unlink()
+    (study.parent / rows[1]["photo"]).write_bytes(b"\x89PNG")
+    rows[2]["grade"] = "lov"
+    write_table(study.parent / "studies.csv", rows)
+    status, out, _ = mailnet("check", study)
+    assert status == 2
+    for words in ("ct000.png", "photo001.png", "Did you mean 'low'?", "3 problems"):
+        assert words in out
+    status, out, _ = mailnet("check", study, "--json")
+    assert (status, len(json.loads(out)["problems"])) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "none.yaml"], "none.yaml"),
+        (["evaluate", "none"], "none"),
+        (["predict", "none", "none.csv"], "holds no bundle"),
+        (["report", "none"], "none"),
+        (["info", "none"], "neither a run"),
+        (["init", "none.csv"], "none.csv"),
+    ],
+)
+def test_what_the_user_can_mend_is_one_line_and_status_2(
+    mailnet: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, out, err = mailnet(*arguments)
+    assert (status, out) == (2, "")
+    assert err.startswith("Error: ")
+    assert words in err
+    assert "Traceback" not in err
+    status, out, _ = mailnet(*arguments, "--json")
+    assert (status, words in json.loads(out)["error"].get("message", "") + str(json.loads(out))) == (2, True)
+    assert "Traceback" in mailnet(*arguments, "--debug")[2]
+
+
+def test_a_wrong_key_names_the_right_one(mailnet: Command, tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study")
+    status, _, err = mailnet("train", study, "--set", "train.epoch=3")
+    assert (status, "did you mean 'epochs'" in err) == (2, True)
+
+
+def test_skip_bad_trains_without_the_bad_study(mailnet: Command, tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study", train={"epochs": 1})
+    (study.parent / read_table(study.parent / "studies.csv")[0]["ct"]).write_bytes(b"no image")
+    run = tmp_path / "run"
+    status, _, err = mailnet("train", study, "--out", run)
+    assert (status, "study s000, modality ct" in err) == (2, True)
+    assert mailnet("train", study, "--out", run, "--skip-bad")[0] == 0
+    assert len(json.loads((run / "data.json").read_text())["bad"]) == 1
+
+
+def test_help_and_version_load_nothing() -> None:
+    program = (
+        "import sys\nfrom mailnet.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "print([name for name in ('torch', 'numpy', 'pandas', 'pydantic') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.rstrip().endswith("[]")
+    assert "predict" in done.stdout
