@@ -36,6 +36,9 @@ def test_paired_run(make_run: MakeRun, cache: Path) -> None:
     assert found["groups"] == 6
     assert np.sum(found["confusion"]) == 12
     assert set(found["metrics"]["accuracy"]) == {"value", "low", "high"}
+    assert set(found["curves"]["roc"]) == set(found["classes"])
+    assert set(result["tasks"]["grade"]["curves"]["precision_recall"]) == {"high"}
+    assert sum(found["curves"]["reliability"]["count"]) == 12
     sites = result["subgroups"]["site"]
     assert {value: of["finding"]["n"] for value, of in sites.items()} == {"north": 6, "south": 6}
     assert all(of["finding"]["small"] for of in sites.values())

@@ -192,6 +192,11 @@ def test_few_studies_give_plain_json_and_no_warning(spec: TaskSpec) -> None:
         assert found["n"] == n
 
 
+def test_certain_and_wrong_is_finite() -> None:
+    found = measure(np.array([[1.0, 0.0], [0.0, 1.0]], np.float32), np.array([1, 0]), TASKS[0], bootstrap=0)
+    assert 10 < found["metrics"]["nll"]["value"] < 100
+
+
 def test_confusion_matrix() -> None:
     p, y = made_up(TASKS[1])
     assert measure(p, y, TASKS[1], bootstrap=0)["confusion"] == sk.confusion_matrix(y, p.argmax(1)).tolist()

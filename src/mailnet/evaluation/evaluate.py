@@ -13,6 +13,7 @@ import mailnet
 from mailnet.bundle import Predictor, load
 from mailnet.data.config import EvaluationConfig, load_config
 from mailnet.data.study import StudyData
+from mailnet.evaluation.curves import task_curves
 from mailnet.evaluation.inputs import load_studies
 from mailnet.evaluation.predictions import prediction_table
 from mailnet.evaluation.tables import Measure, modality_tables, subgroup_tables
@@ -84,7 +85,7 @@ def evaluate(
             "bad": len({error.study for error in data.bad}),
         },
         "settings": settings.model_dump(mode="json"),
-        "tasks": _tasks(data, probabilities, measured),
+        "tasks": _tasks(data, probabilities, measured, settings),
         "subgroups": subgroup_tables(data, probabilities, measured),
         "modalities": modality_tables(predictor, data, probabilities, measured),
     }
@@ -110,10 +111,17 @@ def _measured(
     )
 
 
-def _tasks(data: StudyData, probabilities: dict[str, np.ndarray], measured: Measure) -> dict[str, Any]:
+def _tasks(
+    data: StudyData, probabilities: dict[str, np.ndarray], measured: Measure, settings: EvaluationConfig
+) -> dict[str, Any]:
     rows = np.arange(len(data))
     return {
-        name: {"kind": spec.kind, "classes": list(spec.classes), **measured(name, probabilities[name], rows)}
+        name: {
+            "kind": spec.kind,
+            "classes": list(spec.classes),
+            **measured(name, probabilities[name], rows),
+            "curves": task_curves(probabilities[name], data.labels[name], spec, settings.bins),
+        }
         for name, spec in data.tasks.items()
     }
 

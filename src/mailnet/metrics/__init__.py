@@ -1,5 +1,6 @@
-"""Classification metrics as functions on arrays, each with a bootstrap interval where asked."""
+"""Classification metrics as functions on arrays, each with a bootstrap interval where asked, and their curves."""
 
+from mailnet.metrics.curves import precision_recall_curve, reliability, roc_curve
 from mailnet.metrics.measure import measure, summary
 
-__all__ = ["measure", "summary"]
+__all__ = ["measure", "precision_recall_curve", "reliability", "roc_curve", "summary"]

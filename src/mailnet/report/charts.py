@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from mailnet.report.curves import Array, Curve, Reliability
+from mailnet.metrics.curves import Curve, Reliability
+from mailnet.metrics.values import Array
 
 # Written by matplotlib as they are, then replaced by the page's variables.
 INK, GRID, MUTED = "#0a0b01", "#0a0b02", "#0a0b03"

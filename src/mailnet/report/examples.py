@@ -13,7 +13,7 @@ import pandas as pd
 
 from mailnet.data.config import SPLITS, StudyConfig
 from mailnet.errors import MailnetError
-from mailnet.report.curves import Array
+from mailnet.metrics.values import Array
 from mailnet.report.results import TaskResult
 from mailnet.report.words import listing
 

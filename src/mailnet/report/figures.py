@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mailnet.metrics.curves import Curve, precision_recall_curve, reliability, roc_curve
+from mailnet.metrics.values import Array
 from mailnet.report.charts import precision_recall_chart, reliability_chart, roc_chart
-from mailnet.report.curves import Array, Curve, precision_recall_curve, reliability, roc_curve
 from mailnet.report.results import TaskResult
 from mailnet.report.words import number, plural
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from mailnet.metrics.values import Array
 from mailnet.report.charts import training_chart
-from mailnet.report.curves import Array
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mailnet.report.curves import Array
+from mailnet.metrics.values import Array
 from mailnet.report.words import BY_KEY, EXACT, METRICS, Estimate, Metric, estimate
 
 if TYPE_CHECKING:

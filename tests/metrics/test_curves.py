@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_roc
 
-from mailnet.report.curves import DRAWN_POINTS, precision_recall_curve, reliability, roc_curve
+from mailnet.metrics.curves import DRAWN_POINTS, precision_recall_curve, reliability, roc_curve
 
 
 @pytest.fixture(params=[20, 3000])

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import numpy as np
 
-Array: TypeAlias = "np.ndarray[Any, Any]"
+from mailnet.metrics.values import Array, place_in_bins
 
 DRAWN_POINTS = 160
 
@@ -70,7 +69,7 @@ def reliability(right: Array, confidence: Array, bins: int) -> Reliability:
         confidence: (N,) its probability.
         bins: Number of bins on [0, 1].
     """
-    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    place = place_in_bins(confidence, bins)
     count = np.bincount(place, minlength=bins)
     filled = count > 0
     share = np.bincount(place, weights=right.astype(float), minlength=bins)[filled] / count[filled]
