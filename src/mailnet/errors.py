@@ -44,7 +44,10 @@ class MailnetError(Exception):
         where = [("study", self.study), ("modality", self.modality), ("task", self.task), ("file", self.file)]
         place = ", ".join(f"{label} {value}" for label, value in where if value is not None)
         text = f"{place}: {self.message}" if place else self.message
-        return f"{text.rstrip('.')}. {self.remedy.rstrip('.')}." if self.remedy else text
+        if not self.remedy:
+            return text
+        remedy = self.remedy.rstrip(".")
+        return f"{text.rstrip('.')}. {remedy}" + ("" if remedy.endswith("?") else ".")
 
     def as_dict(self) -> dict[str, str]:
         """Return the set fields, for JSON output."""

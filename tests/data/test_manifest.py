@@ -215,8 +215,8 @@ def test_an_unknown_label_is_reported_once(study: Make) -> None:
 
 
 def test_an_unknown_column_names_the_nearest(study: Make) -> None:
-    problem = next(iter(problems(study(tasks={"finding": {"column": "findin"}}))))
-    assert "Did you mean 'finding'?" in str(problem)
+    problem = only(study(tasks={"finding": {"column": "findin"}}))
+    assert str(problem).endswith("Did you mean 'finding'?")
     assert "tasks.finding" in str(problem)
 
 

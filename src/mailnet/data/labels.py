@@ -5,12 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from mailnet.data.cells import Cells
-from mailnet.data.config import StudyConfig
+from mailnet.data.config import StudyConfig, TaskConfig
 from mailnet.data.values import canonical
 
 Columns = dict[str, np.ndarray]
 _REMEDY = "Correct the cells, add the value to 'classes', or empty the cells"
 _TRUTH = {"": np.nan, "0": 0.0, "1": 1.0, "false": 0.0, "true": 1.0}
+
+
+def label_columns(name: str, task: TaskConfig) -> set[str]:
+    """Return the columns of the tables that hold a task's labels."""
+    if task.kind == "multilabel":
+        return {column for (column,) in task.class_values.values()}
+    return {task.column or name}
 
 
 def read_labels(cells: Cells, config: StudyConfig) -> Columns:

@@ -12,7 +12,7 @@ import pandas as pd
 from mailnet.data.cells import ABSENT, Cells
 from mailnet.data.composition import find_composition_problems
 from mailnet.data.config import SPLITS, ImageConfig, Split, StudyConfig, TabularConfig
-from mailnet.data.labels import is_labelled, read_labels, strata
+from mailnet.data.labels import is_labelled, label_columns, read_labels, strata
 from mailnet.data.locations import Locator
 from mailnet.data.sources import read_sources, rows_of
 from mailnet.data.splits import split_rows
@@ -78,7 +78,10 @@ def read_manifest(
         _check_rows(cells, config, columns, labels)
     columns["split"] = _splits(cells, config, columns, labels)
     frame = pd.DataFrame(columns | labels)
-    return Manifest(config, frame), cells.problems + list(find_composition_problems(frame, config, splits))
+    # That a task without its column has no examples is no second problem.
+    unread = {name for name, task in config.tasks.items() if cells.missing & label_columns(name, task)}
+    composition = [p for p in find_composition_problems(frame, config, splits) if p.task not in unread]
+    return Manifest(config, frame), cells.problems + composition
 
 
 def together(problems: Sequence[MailnetError]) -> MailnetError:
