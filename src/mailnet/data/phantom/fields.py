@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from statistics import NormalDist
 from typing import Any
@@ -48,9 +49,11 @@ def _quantiles() -> Array:
 
 
 def gaussian_noise(random: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Return standard normal numbers out of 65,536 quantiles: fine enough for 8-bit images, six times as fast."""
-    index = random.integers(0, 2**16, shape, dtype=np.uint16)
-    return np.asarray(_quantiles()[index])
+    """Return standard normal numbers out of 65,536 quantiles: fine enough for 8-bit images, many times faster."""
+    count = math.prod(shape)
+    # Sixteen bits a number, four numbers a word.
+    words = random.integers(0, 2**64, -(-count // 4), dtype=np.uint64)
+    return np.asarray(_quantiles().take(words.view(np.uint16)[:count])).reshape(shape)
 
 
 def below(field: Array, limit: Array | float, sharpness: float, out: Array | None = None) -> Array:
