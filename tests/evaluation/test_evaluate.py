@@ -135,6 +135,11 @@ def test_other_study(make_run: MakeRun, cache: Path, tmp_path: Path) -> None:
     assert result["model"]["trained_on"] == "made-up"
 
 
+def test_other_study_does_not_replace_the_own_results(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--out"):
+        evaluate(tmp_path / "run", tmp_path / "study.yaml")
+
+
 def test_other_study_without_a_modality(make_run: MakeRun, cache: Path, tmp_path: Path) -> None:
     other = write_study(tmp_path / "other", n=30, modalities={"photo": None})
     result = evaluate(make_run(n=30), other, out=tmp_path / "out", cache=cache, device="cpu", bootstrap=0)
@@ -144,7 +149,7 @@ def test_other_study_without_a_modality(make_run: MakeRun, cache: Path, tmp_path
 def test_other_study_of_other_classes_is_refused(make_run: MakeRun, cache: Path, tmp_path: Path) -> None:
     other = write_study(tmp_path / "other", n=30, tasks={"grade": {"classes": ["high", "low"]}})
     with pytest.raises(ConfigError, match=r"task grade.*low, high"):
-        evaluate(make_run(n=30), other, cache=cache, device="cpu")
+        evaluate(make_run(n=30), other, out=tmp_path / "out", cache=cache, device="cpu")
 
 
 def test_bad_image_is_left_out_where_asked(make_run: MakeRun, cache: Path, tmp_path: Path) -> None:

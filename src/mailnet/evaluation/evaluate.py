@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -12,17 +13,20 @@ import numpy as np
 import mailnet
 from mailnet.bundle import Predictor, load
 from mailnet.data.config import EvaluationConfig, load_config
+from mailnet.data.progress import progress
 from mailnet.data.study import StudyData
+from mailnet.errors import ConfigError
 from mailnet.evaluation.curves import task_curves
 from mailnet.evaluation.inputs import load_studies
 from mailnet.evaluation.predictions import prediction_table
-from mailnet.evaluation.tables import Measure, modality_tables, subgroup_tables
+from mailnet.evaluation.tables import Measure, modality_tables, plan_hiding, subgroup_tables
 from mailnet.files import read_json, replacing, write_json
 from mailnet.metrics import measure
 from mailnet.nn.counts import count_operations, count_parameters
 from mailnet.nn.noise import get_noise
 
 FORMAT = 1
+AT_A_TIME = 512
 
 
 def evaluate(
@@ -44,7 +48,7 @@ def evaluate(
         study: Another study.yaml, for external validation; default the run's own.
         split: ``train``, ``val``, ``test`` or ``all``; of another study ``all`` is every study, without regard to
             splits.
-        out: Folder for the two files; default the run.
+        out: Folder for the two files; default the run. Needed with ``study``, since a run holds its own results.
         data_root: Where the images lie now; default as the study.yaml says.
         skip_bad: Leave studies with an unreadable image out.
         cache: Folder of decoded images.
@@ -57,9 +61,13 @@ def evaluate(
 
     Raises:
         RunError: The run cannot be read or the files cannot be written.
-        ConfigError: The split is unknown, or the study does not fit the model.
+        ConfigError: The split is unknown, the study does not fit the model, or ``out`` is missing.
         DataError: The data cannot be read.
     """
+    if study is not None and out is None:
+        raise ConfigError(
+            "an evaluation on another study would replace the run's own", remedy="Give a folder for it with --out"
+        )
     predictor = load(run, device)
     data = load_studies(
         predictor, Path(run), None if study is None else Path(study), split, data_root, skip_bad=skip_bad, cache=cache
@@ -67,8 +75,12 @@ def evaluate(
     settings = data.config.evaluation
     if bootstrap is not None:
         settings = settings.model_copy(update={"bootstrap": bootstrap})
-    probabilities = predictor.predict_data(data, np.arange(len(data)))
     measured = partial(_measured, data, settings)
+    plan = plan_hiding(data)
+    with progress("Predicting studies", len(data) + sum(len(hidden.rows) for hidden in plan)) as advance:
+        predict = partial(_predict, predictor, data, advance)
+        probabilities = predict(np.arange(len(data)), ())
+        modalities = modality_tables(data, probabilities, plan, predict, measured)
     result = {
         "format": FORMAT,
         "mailnet": mailnet.__version__,
@@ -87,13 +99,24 @@ def evaluate(
         "settings": settings.model_dump(mode="json"),
         "tasks": _tasks(data, probabilities, measured, settings),
         "subgroups": subgroup_tables(data, probabilities, measured),
-        "modalities": modality_tables(predictor, data, probabilities, measured),
+        "modalities": modalities,
     }
     folder = Path(run if out is None else out)
     with replacing(folder / "predictions.parquet") as temporary:
         prediction_table(data, probabilities).to_parquet(temporary, index=False)
     write_json(folder / "evaluation.json", result)
     return result
+
+
+def _predict(
+    predictor: Predictor, data: StudyData, advance: Callable[[int], None], rows: np.ndarray, without: tuple[str, ...]
+) -> dict[str, np.ndarray]:
+    parts = []
+    for start in range(0, max(len(rows), 1), AT_A_TIME):
+        some = rows[start : start + AT_A_TIME]
+        parts.append(predictor.predict_data(data, some, without=without))
+        advance(len(some))
+    return {task: np.concatenate([part[task] for part in parts]) for task in data.tasks}
 
 
 def _measured(

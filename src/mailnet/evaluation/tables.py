@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
-from mailnet.bundle import Predictor
 from mailnet.data.study import StudyData
 
 SMALL_GROUP = 30
@@ -47,45 +47,67 @@ def subgroup_tables(
     return tables
 
 
-def modality_tables(
-    predictor: Predictor, data: StudyData, probabilities: Mapping[str, np.ndarray], measured: Measure
-) -> dict[str, Any]:
-    """Return the metrics with each modality alone and each left out, on the studies that have it.
+@dataclass(frozen=True)
+class Hidden:
+    """A prediction with modalities hidden: its place in the tables, the studies and what they lack."""
 
-    Returns:
-        ``only`` and ``without``, modality -> task -> metrics. Of two modalities, leaving one out is having the other
-        alone, and stands under ``only``. ``by_nature`` says that every study has but one modality, so that ``only``
-        holds the plain results, by modality.
+    group: str
+    modality: str
+    rows: np.ndarray
+    without: tuple[str, ...]
+
+
+def plan_hiding(data: StudyData) -> list[Hidden]:
+    """Return the predictions that show what each modality gives, each on the studies that have the modality.
+
+    Of two modalities, leaving one out is having the other alone, and is not planned twice. In the unpaired regime
+    every study has but one modality, and nothing is left to hide.
     """
     names = list(data.modalities)
+    if len(names) == 1 or data.config.regime == "unpaired":
+        return []
     count = np.sum([data.present[name] for name in names], axis=0)
-    by_nature = data.config.regime == "unpaired"
-    only: dict[str, Any] = {}
-    without: dict[str, Any] = {}
-    for name in names if len(names) > 1 else []:
-        others = [other for other in names if other != name]
-        has = np.flatnonzero(data.present[name])
-        if by_nature:
-            only[name] = _tasks(data, probabilities, measured, has)
-            continue
-        only[name] = _hidden(predictor, data, measured, has, others)
+    plan = []
+    for name in names:
+        others = tuple(other for other in names if other != name)
+        plan.append(Hidden("only", name, np.flatnonzero(data.present[name]), others))
         if len(others) > 1:
-            without[name] = _hidden(predictor, data, measured, np.flatnonzero(data.present[name] & (count > 1)), [name])
-    return {"by_nature": by_nature, "only": only, "without": without}
+            plan.append(Hidden("without", name, np.flatnonzero(data.present[name] & (count > 1)), (name,)))
+    return plan
 
 
-def _hidden(
-    predictor: Predictor, data: StudyData, measured: Measure, rows: np.ndarray, hidden: Sequence[str]
+def modality_tables(
+    data: StudyData,
+    probabilities: Mapping[str, np.ndarray],
+    plan: Sequence[Hidden],
+    predict: Callable[[np.ndarray, tuple[str, ...]], dict[str, np.ndarray]],
+    measured: Measure,
 ) -> dict[str, Any]:
-    if not len(rows):
-        return {}
-    found = predictor.predict_data(data, rows, without=hidden)
-    return {
-        task: result
-        for task in data.tasks
-        if _labelled(data, task, rows).any()
-        for result in [measured(task, found[task], rows)]
-    }
+    """Return the metrics with each modality alone and each left out.
+
+    Args:
+        data: The studies.
+        probabilities: Task -> (N, K), with all modalities.
+        plan: From ``plan_hiding``.
+        predict: Row numbers (n,) and hidden modalities -> task -> (n, K).
+        measured: Measures a task.
+
+    Returns:
+        ``only`` and ``without``, modality -> task -> metrics; ``by_nature`` says that every study has but one modality,
+        so that ``only`` holds the plain results by modality.
+    """
+    tables: dict[str, Any] = {"by_nature": data.config.regime == "unpaired", "only": {}, "without": {}}
+    if tables["by_nature"]:
+        for name, present in data.present.items():
+            tables["only"][name] = _tasks(data, probabilities, measured, np.flatnonzero(present))
+    for hidden in plan:
+        found = predict(hidden.rows, hidden.without)
+        tables[hidden.group][hidden.modality] = {
+            task: measured(task, found[task], hidden.rows)
+            for task in data.tasks
+            if _labelled(data, task, hidden.rows).any()
+        }
+    return tables
 
 
 def _tasks(
