@@ -64,7 +64,7 @@ def draw_patients(random: np.random.Generator, n: int) -> Patients:
 
     extent = random.integers(1, 3, n).astype(np.float32)
     pose = [uniform(-0.2, 0.2), uniform(-0.03, 0.03), uniform(-0.03, 0.03), uniform(0.70, 0.78), uniform(0.84, 0.92)]
-    radius = np.where(extent == 1, uniform(0.125, 0.16), uniform(0.2, 0.26))
+    radius = np.where(extent == 1, uniform(0.125, 0.155), uniform(0.23, 0.29))
     lesion = [uniform(0, 2 * np.pi), uniform(0.06, 0.36), radius, uniform(1, 1.5), uniform(0, np.pi), uniform(0, 0.25)]
     return Patients(
         age=np.round(uniform(25, 85)),

@@ -28,18 +28,18 @@ modalities:
   spect: {{size: {size}, augment: slice}}
 tasks:
   finding: {{classes: [{finding}]}}
-  extent: {{kind: ordinal, classes: [{extent}], weight: 0.5}}
+  extent: {{kind: ordinal, classes: [{extent}]}}
 model:
   name: mail
   options: {{width: nano}}
 train:
-  epochs: 30
+  epochs: 18
   batch_size: 32
   learning_rate: 2.0e-3
 """
 
 
-def write_phantom(folder: str | Path, n: int = 1500, *, seed: int = 0, size: int = 64) -> Path:
+def write_phantom(folder: str | Path, n: int = 2000, *, seed: int = 0, size: int = 64) -> Path:
     """Write ``images.npz`` (images and masks), ``manifest.csv`` and ``study.yaml``.
 
     Args:
