@@ -1,0 +1,130 @@
+"""Training: from a configuration to a run folder with a bundle, resumable at any moment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from mailnet.data.config import SPLITS, StudyConfig
+from mailnet.data.dataset import StudyDataset
+from mailnet.data.study import StudyData, load_study
+from mailnet.errors import ConfigError, DataError, RunError
+from mailnet.nn.registry import create_model
+from mailnet.training.device import create_accelerator, own_random_numbers, seed_of, training_bytes
+from mailnet.training.hiding import hide_modalities
+from mailnet.training.plan import Rows, check_division, epoch_steps, hidden_share
+from mailnet.training.progress import Progress
+from mailnet.training.run import TrainResult, begin_run, open_run
+from mailnet.training.trainer import Trainer
+
+PROBE = 4  # studies of the forward pass that shows whether the network can do what is asked, and its memory
+
+
+def train(
+    config: StudyConfig,
+    out: str | Path,
+    *,
+    resume: bool = True,
+    cache: str | Path | None = None,
+    skip_bad: bool = False,
+    progress: bool = True,
+    data: StudyData | None = None,
+) -> TrainResult:
+    """Train a network and write a run folder; given again after a stop, go on where it was.
+
+    Args:
+        config: The study.
+        out: Run folder. It will hold ``study.yaml``, ``data.json``, ``run.json``, ``metrics.jsonl`` and ``bundle/``,
+            and ``checkpoint/`` until the run is finished.
+        resume: Whether a run that the folder holds is continued (or returned, where it is finished).
+        cache: Folder of decoded images.
+        skip_bad: Leave studies with unreadable images out.
+        progress: Whether to report on stderr.
+        data: The study where it is loaded already.
+
+    Raises:
+        ConfigError: The network or the machine cannot do what is asked.
+        DataError: The data cannot be used, or a split has no study.
+        RunError: The folder holds another run, cannot be written, or training diverged.
+    """
+    run = Path(out)
+    finished = open_run(run, config, resume)
+    if finished is not None:
+        return finished
+    accelerator = create_accelerator(config.train)
+    accelerator.wait_for_everyone()  # none may write before all have looked at the folder
+    if data is None:
+        with accelerator.main_process_first():
+            data = load_study(config, cache=cache, skip_bad=skip_bad)
+    for split in SPLITS[:2]:
+        if not len(data.rows(split)):
+            raise DataError(f"the split '{split}' has no study", remedy="Give it studies, see 'split' in study.yaml")
+    with own_random_numbers():
+        try:
+            return _train(config, run, data, accelerator, progress)
+        except torch.OutOfMemoryError as error:
+            remedy = f"Set train.accumulate={2 * config.train.accumulate}, or a smaller train.batch_size"
+            raise RunError(f"memory ran out ({str(error).splitlines()[0]})", file=run, remedy=remedy) from error
+
+
+def _train(config: StudyConfig, run: Path, data: StudyData, accelerator: Accelerator, progress: bool) -> TrainResult:
+    steps = epoch_steps(data, config.train, 0)
+    check_division(steps, config.train, accelerator.num_processes)
+    torch.manual_seed(seed_of(config.train.seed, "weights"))
+    network = _create_network(config, data).to(accelerator.device)
+    bytes_needed = _probe(network, config, data, steps, accelerator)
+    record = {
+        "device": str(accelerator.device),
+        "precision": "bf16" if accelerator.mixed_precision == "bf16" else "fp32",
+        "processes": accelerator.num_processes,
+        "torch": str(torch.__version__),
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+    }
+    if accelerator.is_main_process:
+        begin_run(run, config, data, record)
+    accelerator.wait_for_everyone()
+    report = Progress(config.train.epochs, progress and accelerator.is_main_process)
+    report.say(
+        f"{len(data.rows('train'))} training, {len(data.rows('val'))} validation and {len(data.rows('test'))} test "
+        f"studies; {config.model.name} with {record['parameters'] / 1e6:.2f} million parameters; {record['device']}, "
+        f"{record['precision']}, {record['processes']} process(es); about {bytes_needed / 2**30:.1f} GiB of memory "
+        "for each"
+    )
+    trainer = Trainer(config, run, data, network, accelerator, report, record)
+    try:
+        return trainer.run_all()
+    finally:
+        report.close()
+
+
+def _create_network(config: StudyConfig, data: StudyData) -> torch.nn.Module:
+    try:
+        return create_model(config.model.name, data.modalities, data.tasks, **config.model.options)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(
+            f"the network '{config.model.name}' cannot be made: {error}", remedy="Mend 'model' in study.yaml"
+        ) from error
+
+
+def _probe(
+    network: torch.nn.Module, config: StudyConfig, data: StudyData, steps: list[Rows], accelerator: Accelerator
+) -> int:
+    """Make a forward pass as training and prediction will; return the bytes of memory that training takes."""
+    dataset = StudyDataset(data)
+    batch = dataset.batch(steps[0][:PROBE])
+    size = -(-len(steps[0]) // (accelerator.num_processes * config.train.accumulate))
+    hides = hidden_share(config.train, config.regime) > 0 or config.regime == "unpaired"
+    alone = hide_modalities(batch, 1.0, torch.Generator().manual_seed(0)) if hides else batch
+    try:
+        network.eval()
+        with torch.inference_mode():
+            network(alone.to(accelerator.device).inputs, alone.to(accelerator.device).present)
+        network.train()
+        return training_bytes(network, batch.to(accelerator.device), size, config.train.ema is not None)
+    except ValueError as error:
+        raise ConfigError(
+            f"the network '{config.model.name}' cannot be trained on these studies: {error}",
+            remedy="Choose another model.name, or set train.modality_dropout=0 where every study has every modality",
+        ) from error

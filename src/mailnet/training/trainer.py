@@ -1,0 +1,278 @@
+"""The course of a training on one process: epochs, steps, validation, checkpoints.
+
+Everything random is seeded by its place (seed, epoch, step, process, part), so a run that goes on from a checkpoint
+makes the very steps that an uninterrupted one makes.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from mailnet.bundle import save_bundle
+from mailnet.data.config import SPLITS, StudyConfig
+from mailnet.data.dataset import StudyDataset, iterate
+from mailnet.data.study import StudyData
+from mailnet.errors import RunError
+from mailnet.nn.batch import Batch
+from mailnet.training.augment import augment_batch
+from mailnet.training.checkpoint import Checkpoints, load_optimizer, load_weights, optimizer_tensors
+from mailnet.training.device import average_buffers, seed_of
+from mailnet.training.ema import EMA
+from mailnet.training.hiding import hide_modalities
+from mailnet.training.losses import batch_losses, class_weights, weighted_mean
+from mailnet.training.optim import Plateau, create_optimizer, learning_rate, set_learning_rate
+from mailnet.training.plan import Part, epoch_steps, hidden_share, plan_epoch
+from mailnet.training.progress import Progress
+from mailnet.training.run import TrainResult, finish_run, write_history
+from mailnet.training.validate import predict_rows, validation_metrics
+
+
+@dataclass
+class State:
+    """Where training is, as a checkpoint holds it beside weights and moments.
+
+    Args:
+        epoch: Epochs finished.
+        step: Optimizer steps of the epoch after them that are done.
+        updates: Updates of the weights' average.
+        sums: Each task's sum of losses over the steps of the epoch.
+        seconds: Time that the epoch has taken.
+        images: Images that went through the network in the epoch.
+        waited: Epochs since the best one.
+        best: See ``TrainResult``.
+        plateau: State of the learning rate's plateau.
+        history: Lines of ``metrics.jsonl``.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    updates: int = 0
+    sums: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    images: int = 0
+    waited: int = 0
+    best: dict[str, Any] = field(default_factory=dict)
+    plateau: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Trainer:
+    """One training on one process.
+
+    Args:
+        config: The study.
+        run: Run folder.
+        data: The studies.
+        network: The network, on the accelerator's device.
+        accelerator: Of this process.
+        progress: What reports.
+        record: Device, precision and the like, for ``run.json``.
+    """
+
+    def __init__(
+        self,
+        config: StudyConfig,
+        run: Path,
+        data: StudyData,
+        network: nn.Module,
+        accelerator: Accelerator,
+        progress: Progress,
+        record: dict[str, Any],
+    ) -> None:
+        self.config, self.run, self.data, self.network = config, run, data, network
+        self.accelerator, self.progress, self.record = accelerator, progress, record
+        self.settings = config.train
+        self.dataset = StudyDataset(data)
+        self.hidden = hidden_share(self.settings, config.regime)
+        self.importance = {name: task.weight for name, task in config.tasks.items()}
+        self.presets = {
+            name: section.augment
+            for name, section in config.modalities.items()
+            if section.kind == "image" and self.settings.augment
+        }
+        self.optimizer = create_optimizer(network, self.settings)
+        self.ema = EMA(network, self.settings.ema) if self.settings.ema else None
+        self.model: nn.Module = accelerator.prepare_model(network)  # last: it changes the network's forward
+        self.plateau = Plateau(self.settings.plateau_patience)
+        weights = class_weights(data) if self.settings.balance == "weights" else {}
+        self.weights = {name: values.to(accelerator.device) for name, values in weights.items()}
+        self.checkpoints = Checkpoints(run / "checkpoint")
+        self.saved = time.monotonic()
+        self.state = State()
+        self.unsaved_best: dict[str, Tensor] = {}  # the best weights, where no checkpoint has them yet
+
+    def run_all(self) -> TrainResult:
+        """Train from the latest checkpoint, or from the beginning, to the end."""
+        self._restore()
+        patience = self.settings.patience
+        while self.state.epoch < self.settings.epochs and (patience is None or self.state.waited < patience):
+            self._epoch()
+        if self.accelerator.is_main_process:
+            self._finish()
+        self.accelerator.wait_for_everyone()
+        return TrainResult(self.run, self.state.best, self.state.history)
+
+    def _epoch(self) -> None:
+        state, settings = self.state, self.settings
+        steps = epoch_steps(self.data, settings, state.epoch)
+        place = {"rank": self.accelerator.process_index, "processes": self.accelerator.num_processes}
+        plan = list(plan_epoch(steps, settings, state.epoch, start=state.step, apart=self.hidden, **place))
+        begun = time.monotonic() - state.seconds
+        sums = torch.tensor(state.sums or [0.0] * len(self.data.tasks), device=self.accelerator.device)
+        self.model.train()
+        for part, batch in zip(plan, iterate(self.dataset, (part.rows for part in plan)), strict=True):
+            sums += self._forward_backward(part, batch)
+            state.images += sum(int(mask.sum()) for mask in batch.present.values())
+            if not part.last:
+                continue
+            self._move(state.epoch * len(steps) + state.step, settings.epochs * len(steps))
+            state.step += 1
+            self.progress.step(state.epoch, state.step, len(steps))
+            if self._is_due() and state.step < len(steps):
+                state.sums, state.seconds = sums.tolist(), time.monotonic() - begun
+                self._checkpoint()
+        losses = self.accelerator.reduce(sums / len(steps), reduction="mean").tolist()
+        self._end_epoch(dict(zip(self.data.tasks, losses, strict=True)), time.monotonic() - begun)
+
+    def _forward_backward(self, part: Part, batch: Batch) -> Tensor:
+        """Add a part's gradients; return each task's loss times the part's share of the step, (T,)."""
+        torch.manual_seed(part.seed)
+        if self.config.regime == "paired":
+            batch = hide_modalities(batch, self.hidden, torch.Generator().manual_seed(part.seed))
+        generator = torch.Generator(self.accelerator.device).manual_seed(part.seed)
+        batch = augment_batch(batch.to(self.accelerator.device), self.presets, generator)
+        with nullcontext() if part.last else self.accelerator.no_sync(self.model):
+            logits = self.model(batch.inputs, batch.present)
+            smoothing = self.settings.label_smoothing
+            losses = batch_losses(self.data.tasks, logits, batch.targets, self.weights, smoothing)
+            self.accelerator.backward(weighted_mean(losses, self.importance) * part.share)
+        return torch.stack(list(losses.values())).detach().float() * part.share
+
+    def _move(self, step: int, steps: int) -> None:
+        """Take optimizer step ``step`` of ``steps`` with the gradients that are there."""
+        set_learning_rate(self.optimizer, learning_rate(self.settings, step, steps, self.plateau.factor))
+        if self.settings.gradient_clip is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        average_buffers(self.network, self.accelerator)
+        if self.ema is not None:
+            self.ema.update(self.network)
+
+    def _end_epoch(self, losses: dict[str, float], seconds: float) -> None:
+        """Validate, keep the weights where they are the best, and write everything."""
+        state, monitor = self.state, self.settings.monitor
+        if not all(math.isfinite(loss) for loss in losses.values()):
+            raise RunError(
+                f"training diverged in epoch {state.epoch + 1}: the loss is not finite",
+                file=self.run,
+                remedy="Lower train.learning_rate or train.gradient_clip, and train in another run folder",
+            )
+        images = float(self.accelerator.reduce(torch.tensor(float(state.images), device=self.accelerator.device)))
+        mean = sum(self.importance[task] * loss for task, loss in losses.items()) / sum(self.importance.values())
+        line = {
+            "epoch": state.epoch + 1,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "train": {"loss": mean, "tasks": losses},
+            "val": self._validate(),
+            "seconds": round(seconds, 3),
+            "images_per_second": round(images / seconds, 1),
+        }
+        validation = line["val"]
+        now = {"epoch": line["epoch"], "monitor": monitor, "value": validation[monitor], "loss": validation["loss"]}
+        better = not state.best or _rank(now) > _rank(state.best)
+        state.best, state.waited = (now, 0) if better else (state.best, state.waited + 1)
+        self.plateau.update(math.inf if now["loss"] is None else now["loss"])
+        state.history.append(line)
+        state.epoch, state.step, state.sums, state.seconds, state.images = state.epoch + 1, 0, [], 0.0, 0
+        if better and self.accelerator.is_main_process:
+            weights = self._evaluated().state_dict()
+            self.unsaved_best = {name: tensor.detach().to("cpu", copy=True) for name, tensor in weights.items()}
+        if self._is_due():
+            self._checkpoint()
+        if self.accelerator.is_main_process:
+            write_history(self.run, state.history)
+        self.progress.epoch(line, monitor, better)
+
+    def _evaluated(self) -> nn.Module:
+        """The network with the weights that count: their average where there is one."""
+        return self.network if self.ema is None else self.ema.model
+
+    def _validate(self) -> dict[str, Any]:
+        rows = self.data.rows("val")
+        network = self._evaluated().eval()
+        seed = seed_of(self.settings.seed, "validation")
+        predicted = predict_rows(network, self.dataset, rows, self.accelerator, self.settings.batch_size, seed)
+        labels = {task: values[rows] for task, values in self.data.labels.items()}
+        return validation_metrics(predicted, labels, self.data.tasks)
+
+    def _is_due(self) -> bool:
+        return time.monotonic() - self.saved >= self.settings.checkpoint_minutes * 60
+
+    def _checkpoint(self) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        state = self.state
+        state.plateau = asdict(self.plateau)
+        tensors = {
+            "network": self.network.state_dict(),
+            "optimizer": optimizer_tensors(self.optimizer, self.network),
+        }
+        if self.ema is not None:
+            tensors["average"] = self.ema.model.state_dict()
+            state.updates = self.ema.updates
+        if self.unsaved_best:
+            self.checkpoints.save_best(state.best["epoch"], self.unsaved_best)
+            self.unsaved_best = {}
+        self.checkpoints.save(f"epoch-{state.epoch}-step-{state.step}", tensors, asdict(state), state.best.get("epoch"))
+        self.saved = time.monotonic()
+
+    def _restore(self) -> None:
+        found = self.checkpoints.load()
+        if found is None:
+            return
+        tensors, values = found
+        self.state = State(**values)
+        load_weights(self.network, tensors["network"])
+        load_optimizer(self.optimizer, self.network, tensors["optimizer"])
+        self.plateau = Plateau(**self.state.plateau)
+        if self.ema is not None:
+            load_weights(self.ema.model, tensors["average"])
+            self.ema.updates = self.state.updates
+        if self.accelerator.is_main_process:
+            write_history(self.run, self.state.history)
+        self.progress.say(f"going on after epoch {self.state.epoch}, batch {self.state.step}")
+
+    def _finish(self) -> None:
+        """Write the bundle with the best weights, and remove the checkpoint, which nothing needs any more."""
+        network = self._evaluated()
+        load_weights(network, self.unsaved_best or self.checkpoints.load_best(self.state.best["epoch"]))
+        save_bundle(
+            self.run / "bundle",
+            network,
+            self.config.model.name,
+            self.config.model.options,
+            self.config,
+            self.data.tables,
+            {split: len(self.data.rows(split)) for split in SPLITS},
+        )
+        finish_run(self.run, self.state.best, self.record)
+        shutil.rmtree(self.checkpoints.folder, ignore_errors=True)
+
+
+def _rank(found: dict[str, Any]) -> tuple[float, float]:
+    """Order of two epochs: the monitored metric, then the lower loss; what is not defined comes last."""
+    loss = -math.inf if found["loss"] is None else -found["loss"]
+    if found["monitor"] == "loss":
+        return loss, loss
+    return (-math.inf if found["value"] is None else found["value"]), loss

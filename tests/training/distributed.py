@@ -1,0 +1,55 @@
+"""What each of several processes runs, started by torchrun: ``distributed.py STUDY CACHE BUNDLE OUT``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from mailnet.bundle import load
+from mailnet.data.config import load_config
+from mailnet.data.dataset import StudyDataset
+from mailnet.data.study import StudyData, load_study
+from mailnet.training import TrainResult, train
+from mailnet.training.trainer import Trainer
+from mailnet.training.validate import predict_rows, validation_metrics
+
+
+def evaluate(bundle: Path, data: StudyData, accelerator: Accelerator) -> dict[str, Any]:
+    """Metrics of a bundle on a number of validation studies that two processes cannot share evenly."""
+    rows = data.rows("val")[:11]
+    model = load(bundle, device="cpu").model
+    predicted = predict_rows(model, StudyDataset(data), rows, accelerator, batch_size=4, seed=0)
+    labels = {task: values[rows] for task, values in data.labels.items()}
+    return validation_metrics(predicted, labels, data.tasks)
+
+
+def main(study: Path, cache: Path, bundle: Path, out: Path) -> None:
+    """Evaluate a bundle and train a run, on all processes; the first writes ``out/found.json``."""
+    accelerator = Accelerator(cpu=True)
+    config = load_config(study)
+    data = load_study(config, cache=cache)
+    metrics = evaluate(bundle, data, accelerator)
+    digests: list[str] = []
+    run_all = Trainer.run_all
+
+    def run_and_compare(trainer: Trainer) -> TrainResult:
+        result = run_all(trainer)
+        tensors = b"".join(tensor.numpy().tobytes() for tensor in trainer.network.state_dict().values())
+        digests.extend(gather_object([hashlib.sha256(tensors).hexdigest()]))
+        return result
+
+    Trainer.run_all = run_and_compare  # type: ignore[method-assign]
+    result = train(config, out / "run", data=data, progress=False)
+    if accelerator.is_main_process:
+        found = {"processes": accelerator.num_processes, "metrics": metrics, "digests": digests, "best": result.best}
+        (out / "found.json").write_text(json.dumps(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*(Path(argument) for argument in sys.argv[1:]))

@@ -1,0 +1,58 @@
+"""Two gloo processes train one network and find the metrics of one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from accelerate import Accelerator
+from distributed import evaluate
+from small_study import small_config
+
+from mailnet.bundle import load
+from mailnet.data.study import load_study
+from mailnet.training import train
+from mailnet.training.run import read_history
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any], Path]:
+    """What two processes found, what one finds, and where."""
+    folder = tmp_path_factory.mktemp("distributed")
+    config = small_config(folder, epochs=1, accumulate=2)
+    data = load_study(config, cache=folder / "cache")
+    run = train(config, folder / "one", data=data, progress=False).run
+    script = Path(__file__).with_name("distributed.py")
+    arguments = [str(folder / "study.yaml"), str(folder / "cache"), str(run), str(folder)]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*launcher, str(script), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    together = json.loads((folder / "found.json").read_text("utf-8"))
+    return together, evaluate(run, data, Accelerator(cpu=True)), folder
+
+
+def test_metrics_of_two_are_those_of_one(found: tuple[dict[str, Any], dict[str, Any], Path]) -> None:
+    two, one, _ = found
+    assert two["processes"] == 2
+    for task, values in one["tasks"].items():
+        assert two["metrics"]["tasks"][task] == pytest.approx(values, abs=1e-6)
+
+
+def test_two_hold_the_same_network(found: tuple[dict[str, Any], dict[str, Any], Path]) -> None:
+    two, _, folder = found
+    assert len(two["digests"]) == 2
+    assert len(set(two["digests"])) == 1
+    assert len(read_history(folder / "run")) == 1
+    assert load(folder / "run", device="cpu").model is not None

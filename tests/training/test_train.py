@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_study import small_config
+
+from mailnet.data.config import StudyConfig, load_config
+from mailnet.data.study import StudyData, load_study
+from mailnet.errors import ConfigError, DataError, RunError
+from mailnet.training import TrainResult, train
+from mailnet.training.losses import class_weights
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("train")
+
+
+@pytest.fixture(scope="module")
+def config(folder: Path) -> StudyConfig:
+    return small_config(folder)
+
+
+@pytest.fixture(scope="module")
+def data(config: StudyConfig, folder: Path) -> StudyData:
+    return load_study(config, cache=folder / "cache")
+
+
+@pytest.fixture(scope="module")
+def result(config: StudyConfig, data: StudyData, folder: Path) -> TrainResult:
+    return train(config, folder / "run", data=data, progress=False)
+
+
+def changed(config: StudyConfig, **settings: object) -> StudyConfig:
+    return config.model_copy(update={"train": config.train.model_copy(update=settings)})
+
+
+def test_run_folder_holds_everything(result: TrainResult, config: StudyConfig) -> None:
+    run = result.run
+    names = {"study.yaml", "data.json", "run.json", "metrics.jsonl", "bundle"}
+    assert {path.name for path in run.iterdir()} == names
+    assert load_config(run / "study.yaml") == config
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
+    assert lines == result.history
+    assert [line["epoch"] for line in lines] == [1, 2]
+    for line in lines:
+        assert line["train"]["loss"] > 0
+        assert set(line["val"]["tasks"]) == {"finding", "grade"}
+        scores = [task["balanced_accuracy"] for task in line["val"]["tasks"].values()]
+        assert line["val"]["balanced_accuracy"] == pytest.approx(np.mean(scores))
+    record = json.loads((run / "run.json").read_text("utf-8"))
+    assert record["status"] == "finished"
+    assert record["best"] == result.best
+    assert record["parameters"] > 1000
+    assert record["precision"] == "fp32"
+
+
+def test_data_json_counts_and_names_no_study(result: TrainResult, data: StudyData) -> None:
+    text = (result.run / "data.json").read_text("utf-8")
+    counts = json.loads(text)
+    assert counts["studies"] == {"train": 36, "val": 12, "test": 12}
+    assert counts["tasks"]["finding"]["val"] == {"none": 4, "left": 4, "right": 4}
+    assert counts["modalities"]["photo"]["studies"]["train"] == 36
+    for column in ("id", "group"):
+        assert not any(re.search(rf"\b{name}\b", text) for name in data.frame[column])
+
+
+def test_finished_run_is_returned(result: TrainResult, config: StudyConfig) -> None:
+    assert train(config, result.run, progress=False) == result  # nothing of the data is needed
+
+
+def test_global_random_numbers_are_left_alone(config: StudyConfig, data: StudyData, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    train(changed(config, epochs=1), tmp_path / "run", data=data, progress=False)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_run_of_another_configuration_is_refused(result: TrainResult, config: StudyConfig) -> None:
+    with pytest.raises(RunError, match=r"train\.epochs is 2 there and 7 now.*another run folder"):
+        train(changed(config, epochs=7), result.run)
+
+
+def test_run_of_a_newer_mailnet_is_refused(config: StudyConfig, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(json.dumps({"format": 99, "mailnet": "9.0"}), encoding="utf-8")
+    with pytest.raises(RunError, match=r"mailnet 9\.0.*Update mailnet"):
+        train(config, tmp_path)
+
+
+def test_run_may_be_forbidden_to_go_on(result: TrainResult, config: StudyConfig) -> None:
+    with pytest.raises(RunError, match="holds a run already"):
+        train(config, result.run, resume=False)
+
+
+def test_changed_data_are_refused(config: StudyConfig, data: StudyData, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "data.json").write_text('{"studies": {}}', encoding="utf-8")
+    with pytest.raises(RunError, match="not those that the run began with"):
+        train(config, tmp_path / "run", data=data, progress=False)
+
+
+def test_empty_split_is_refused(config: StudyConfig, data: StudyData, tmp_path: Path) -> None:
+    frame = data.frame[data.frame["split"] != "val"].reset_index(drop=True)
+    without = StudyData(config, frame, data.modalities, data.tasks, data.arrays, data.present, data.labels)
+    with pytest.raises(DataError, match="'val' has no study"):
+        train(config, tmp_path / "run", data=without, progress=False)
+
+
+def test_options_that_the_network_refuses(config: StudyConfig, data: StudyData, tmp_path: Path) -> None:
+    model = config.model.model_copy(update={"options": {"depht": 3}})
+    with pytest.raises(ConfigError, match=r"cannot be made.*depht"):
+        train(config.model_copy(update={"model": model}), tmp_path / "run", data=data, progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_batches_too_small_for_their_parts(config: StudyConfig, data: StudyData, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="batches of 12 studies cannot be divided"):
+        train(changed(config, accumulate=13), tmp_path / "run", data=data, progress=False)
+
+
+def test_device_that_is_not_there(config: StudyConfig, data: StudyData, tmp_path: Path) -> None:
+    for name, message in (("cuda:77", "not on this machine"), ("toaster", "no device")):
+        with pytest.raises(ConfigError, match=message):
+            train(changed(config, device=name), tmp_path / "run", data=data, progress=False)
+
+
+def test_divergence_is_an_error(config: StudyConfig, data: StudyData, tmp_path: Path) -> None:
+    wild = changed(config, learning_rate=1e30, gradient_clip=None, warmup=0.0)
+    with pytest.raises(RunError, match=r"diverged.*learning_rate"):
+        train(wild, tmp_path / "run", data=data, progress=False)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"precision": "bf16"},
+        {"ema": None, "balance": "weights", "monitor": "loss"},
+        {"balance": "sampler", "optimizer": "adam", "schedule": "plateau", "gradient_clip": None},
+    ],
+)
+def test_other_settings(settings: dict[str, object], config: StudyConfig, data: StudyData, tmp_path: Path) -> None:
+    done = train(changed(config, epochs=1, **settings), tmp_path / "run", data=data, progress=False)
+    assert np.isfinite(done.best["loss"])
+
+
+def test_parts_train_the_same(config: StudyConfig, data: StudyData, tmp_path: Path) -> None:
+    """Without batch statistics and random changes, parts sum to the gradient of the whole batch."""
+    options = {"widths": [8, 8]}
+    plain = {"augment": False, "modality_dropout": 0.0, "epochs": 1, "warmup": 0.0}
+    config = config.model_copy(
+        update={
+            "modalities": {"clinical": config.modalities["clinical"]},
+            "tasks": {"grade": config.tasks["grade"]},
+            "model": config.model.model_copy(update={"options": options}),
+        }
+    )
+    table = StudyData(
+        config, data.frame, {"clinical": data.modalities["clinical"]}, {"grade": data.tasks["grade"]},
+        {"clinical": data.arrays["clinical"]}, {"clinical": data.present["clinical"]}, {"grade": data.labels["grade"]},
+        data.tables,
+    )  # fmt: skip
+    losses = [
+        train(changed(config, accumulate=parts, **plain), tmp_path / str(parts), data=table, progress=False).best[
+            "loss"
+        ]
+        for parts in (1, 4)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_early_stop_waits_as_long_as_asked(config: StudyConfig, data: StudyData, tmp_path: Path) -> None:
+    # Nothing can improve at this learning rate: the first epoch stays the best but for chance.
+    still = changed(config, epochs=9, patience=1, learning_rate=1e-12, ema=None, monitor="accuracy", augment=False)
+    done = train(still, tmp_path / "run", data=data, progress=False)
+    assert len(done.history) <= done.best["epoch"] + 1 < 9
+
+
+def test_it_learns(folder: Path, tmp_path: Path) -> None:
+    config = small_config(tmp_path, n=90, epochs=6, ema=0.9, batch_size=9)
+    done = train(config, tmp_path / "run", cache=folder / "cache", progress=False)
+    assert done.best["value"] > 0.75
+
+
+def test_class_weights_give_each_class_the_same_total(data: StudyData) -> None:
+    labels = np.array([0, 0, 0, 1, -1, 2, 2, 2, 2])
+    frame = data.frame.iloc[:9].assign(split="train").reset_index(drop=True)
+    uneven = StudyData(data.config, frame, {}, {"finding": data.tasks["finding"]}, {}, {}, {"finding": labels})
+    weights = class_weights(uneven)["finding"].numpy()
+    totals = weights * np.array([3, 1, 4])
+    np.testing.assert_allclose(totals, totals[0])
+    assert float((weights * np.array([3, 1, 4])).sum() / 8) == pytest.approx(1)
