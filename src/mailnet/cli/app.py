@@ -120,7 +120,9 @@ def evaluate(
         Path | None, typer.Option(help="Another study.yaml, for external validation.", show_default=False)
     ] = None,
     split: Annotated[str, typer.Option(help="train, val, test, or all.")] = "test",
-    out: Annotated[Path | None, typer.Option(help="Folder for the results; default the run, needed with --study.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the results; default the run, needed with --study.")
+    ] = None,
     data_root: DataRoot = None,
     skip_bad: SkipBad = False,
     cache: Cache = None,
