@@ -169,6 +169,17 @@ def test_subgroup_without_a_value(make_run: MakeRun, cache: Path, tmp_path: Path
     assert set(result["subgroups"]["site"]) == {"north", "(no value)"}
 
 
+def test_subgroup_of_many_values_keeps_the_commonest(make_run: MakeRun, cache: Path, tmp_path: Path) -> None:
+    run = make_run(n=60, modalities={"clinical": None})
+    table = tmp_path / "study of run" / "studies.csv"
+    rows = read_table(table)
+    write_table(table, [row | {"site": f"{min(i, 50):02d}"} for i, row in enumerate(rows)])
+    result = evaluate(run, split="all", cache=cache, device="cpu", bootstrap=0)
+    assert result["data"]["subgroups"] == {"site": 51}
+    assert len(result["subgroups"]["site"]) == 20
+    assert result["subgroups"]["site"]["50"]["finding"]["n"] == 10
+
+
 def test_multilabel(make_run: MakeRun, cache: Path, tmp_path: Path) -> None:
     study = write_study(tmp_path / "study of run", n=30)
     rows = read_table(tmp_path / "study of run" / "studies.csv")

@@ -94,6 +94,7 @@ def evaluate(
         "data": {
             "groups": int(data.frame["group"].nunique()),
             "modalities": {name: int(present.sum()) for name, present in data.present.items()},
+            "subgroups": {column: int(data.frame[f"subgroup:{column}"].nunique()) for column in data.config.subgroups},
             "bad": len({error.study for error in data.bad}),
         },
         "settings": settings.model_dump(mode="json"),

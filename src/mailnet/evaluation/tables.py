@@ -34,7 +34,7 @@ def subgroup_tables(
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Return column -> value -> task -> metrics, ``small`` marking fewer than 30 labelled studies.
 
-    A column with more than 20 values is left to the 20 commonest.
+    Of a column with more than 20 values the 20 commonest; how many there are stands under ``data`` of the evaluation.
     """
     tables: dict[str, dict[str, dict[str, Any]]] = {}
     for column in data.config.subgroups:
