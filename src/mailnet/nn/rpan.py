@@ -32,7 +32,7 @@ class RPAN:
         rpf_ratio: Share of random filters, in each group of a convolution.
         man: ``zero_mean`` noise on the attention, ``published`` for the authors' noise of mean std^2 with its clipping
             and powers, None for none.
-        man_std: Standard deviation of the noise.
+        man_std: Standard deviation of the noise; 0.6 as published.
 
     Raises:
         ValueError: An unknown placement or variant, or a number out of its range.
@@ -41,7 +41,7 @@ class RPAN:
     rpf: RPFPlacement | None = "stem"
     rpf_ratio: float = 0.25
     man: MANVariant | None = "zero_mean"
-    man_std: float = 0.6
+    man_std: float = 0.2
     noise: NoiseSource = field(default_factory=NoiseSource)
 
     def __post_init__(self) -> None:
