@@ -63,10 +63,15 @@ class Progress:
         after = "" if loss is None else f", validation loss {loss:.4f}"
         note = f"loss {line['train']['loss']:.4f}{after}{shown}"
         if self._bar is not None:
-            self._bar.update(self._task, note=note)
+            self._bar.update(self._task, note=f"loss {line['train']['loss']:.3f}{shown}")
         elif best or line["epoch"] == self.epochs or time.monotonic() - self._last > SECONDS_BETWEEN_LINES:
             self._last = time.monotonic()
             self.say(f"epoch {line['epoch']}/{self.epochs}: {note}{' (best)' if best else ''}")
+
+    def done(self, best: dict[str, Any]) -> None:
+        """Say which epoch was the best."""
+        value = "" if best["value"] is None else f", validation {best['monitor'].replace('_', ' ')} {best['value']:.4f}"
+        self.say(f"trained; the best epoch is {best['epoch']}{value}")
 
     def close(self) -> None:
         """Remove the bar."""

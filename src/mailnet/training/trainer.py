@@ -120,6 +120,7 @@ class Trainer:
         if self.accelerator.is_main_process:
             self._finish()
         self.accelerator.wait_for_everyone()
+        self.progress.done(self.state.best)
         return TrainResult(self.run, self.state.best, self.state.history)
 
     def _epoch(self) -> None:
