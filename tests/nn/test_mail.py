@@ -82,6 +82,15 @@ def test_every_parameter_gets_a_gradient(options: dict[str, Any]) -> None:
     assert not still
 
 
+def test_every_parameter_of_volumes_and_of_one_modality_gets_a_gradient() -> None:
+    for names in (("pet", "clinic"), ("pet",), ("clinic",)):
+        model = make(names).train()
+        present = {"clinic": torch.tensor([True, False] * 3), "pet": torch.tensor([False] + [True] * 5)}
+        logits = model(batch(names, rows=6), present if len(names) > 1 else None)
+        (logits["grade"].square().sum() + logits["type"].square().sum()).backward()
+        assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_a_study_depends_on_nothing_but_what_it_has(options: dict[str, Any]) -> None:
     model = differ(make(**options))
@@ -126,6 +135,15 @@ def test_absent_rows_leave_batch_statistics_alone() -> None:
         torch.testing.assert_close(value, statistics[1][name])
 
 
+def test_a_compiled_network_trains_as_an_eager_one() -> None:
+    eager, compiled = (make(("ct", "clinic"), widths=(8,)).train() for _ in range(2))
+    inputs = batch(("ct", "clinic"))
+    present = {"ct": torch.tensor([True, False, True, False])}
+    logits = torch.compile(compiled, backend="eager")(inputs, present)
+    torch.testing.assert_close(logits, eager(inputs, present))
+    torch.testing.assert_close(dict(compiled.named_buffers()), dict(eager.named_buffers()))
+
+
 def test_a_modality_that_no_study_has_is_not_encoded() -> None:
     model = make().train()
     seen: list[str] = []
@@ -158,7 +176,7 @@ def test_modality_dropout_never_hides_the_last_one() -> None:
     inputs = batch(rows=64)
     present = {"ct": torch.arange(64) < 40, "photo": torch.arange(64) >= 30, "clinic": torch.zeros(64) > 0}
     torch.manual_seed(0)
-    presence = resolve_presence({n: SPECS[n] for n in inputs}, inputs, present, dropout=0.8)
+    presence = resolve_presence({n: SPECS[n] for n in inputs}, inputs, present, True, dropout=0.8)
     left = torch.stack(list(presence.masks.values()))
     assert bool(left.any(0).all())
     assert all(not (presence.masks[name] & ~present[name]).any() for name in inputs)
@@ -267,6 +285,9 @@ def test_cosine_transform_is_orthonormal_and_bands_hold_all_energy() -> None:
     mean, low, high = spatial_bands(x)
     energy = mean.square() + low.square() + high.square()
     torch.testing.assert_close(energy, x.square().mean((2, 3)), atol=1e-4, rtol=1e-4)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(spatial_bands(x), [mean, low, high])
+    assert spatial_bands(x.bfloat16())[2].dtype == torch.bfloat16
     smooth = torch.linspace(0, 1, 16).expand(1, 1, 16, 16)
     checks = (torch.arange(16)[:, None] + torch.arange(16)).remainder(2).float()[None, None]
     assert spatial_bands(smooth)[1] > 10 * spatial_bands(smooth)[2]

@@ -192,9 +192,15 @@ def spatial_bands(x: Tensor) -> list[Tensor]:
     The bands are the root mean square of the coefficients of an orthonormal DCT-II over space whose frequency is below
     and above a quarter of the sampling rate on every axis, without the constant. A vector has no bands: zeros.
     """
-    mean = pool_mean(x)
     if x.ndim == 2:
-        return [mean, torch.zeros_like(x), torch.zeros_like(x)]
+        return [x, torch.zeros_like(x), torch.zeros_like(x)]
+    # Each band is a difference of nearly equal energies, of which bf16 leaves little.
+    with torch.autocast(x.device.type, enabled=False):
+        return [band.to(x.dtype) for band in _bands(x.to(torch.promote_types(x.dtype, torch.float32)))]
+
+
+def _bands(x: Tensor) -> list[Tensor]:
+    mean = pool_mean(x)
     low = x.movedim(1, -1)  # (B, ..., C): in this order each product below reads memory as it lies
     for axis, size in enumerate(x.shape[2:], start=1):
         before, after = low.shape[1:axis], low.shape[axis + 1 :]

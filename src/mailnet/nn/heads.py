@@ -76,7 +76,6 @@ def task_loss(
     target: Tensor,
     class_weight: Tensor | None = None,
     label_smoothing: float = 0.0,
-    study_weight: Tensor | None = None,
 ) -> Tensor:
     """Return the mean loss over the labels that are known, or 0 (with a gradient of 0) where none is.
 
@@ -89,19 +88,15 @@ def task_loss(
         target: (B,) int64 labels with -1 where unknown; for multilabel (B, K) floats with NaN where unknown.
         class_weight: (K,) weight of each class; for multilabel the weight of its positives.
         label_smoothing: Share of the label that is spread evenly over the classes.
-        study_weight: (B,) weight of each study.
     """
     if task.kind == "multilabel":
         known = ~target.isnan()
         truth = _smooth(torch.where(known, target, 0.0).to(logits.dtype), label_smoothing)
         losses = functional.binary_cross_entropy_with_logits(logits, truth, pos_weight=class_weight, reduction="none")
-        weight = known.to(logits.dtype)
-        weight = weight if study_weight is None else weight * study_weight[:, None]
-        return _mean(losses, weight)
+        return _mean(losses, known.to(logits.dtype))
     known = target >= 0
     label = target.clamp(min=0)
     weight = known.to(logits.dtype)
-    weight = weight if study_weight is None else weight * study_weight
     if task.kind == "ordinal":
         thresholds = torch.arange(task.outputs, device=target.device)
         truth = _smooth((label[:, None] > thresholds).to(logits.dtype), label_smoothing)

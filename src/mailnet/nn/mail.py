@@ -151,8 +151,7 @@ class MAIL(nn.Module):
         Raises:
             ValueError: Inputs of a wrong shape, name or range, or a study without any modality.
         """
-        dropout = self.modality_dropout if self.training else 0.0
-        presence = resolve_presence(self.modalities, inputs, present, dropout)
+        presence = resolve_presence(self.modalities, inputs, present, self.training, self.modality_dropout)
         trunks: dict[str, Any] = {name: self.trunks[key(name)] for name in presence.encoded}
         x = {name: trunk.stem(trunk.norm(presence.gather(name, inputs[name]))) for name, trunk in trunks.items()}
         for stage in range(len(next(iter(trunks.values())).stages)):

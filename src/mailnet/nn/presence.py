@@ -1,8 +1,9 @@
 """Which study of a batch has which modality, and what that means for a network.
 
 The policy: an absent modality is not encoded, adds nothing to the fusion, and a learned token stands for its features.
-In eager mode only the rows that are there are encoded, so absent rows cost nothing and leave batch statistics alone.
-While a network is compiled or exported no value may steer the program: there every row is encoded and the mask decides.
+Only the rows that are there are encoded, so absent rows cost nothing and leave batch statistics alone. In an exported
+or compiled network no value may steer the program: there every row is encoded and the mask decides; but not in
+training, where batch statistics matter more than a graph in one piece.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ class Presence:
     Args:
         masks: Modality -> (B,) bool, for every modality of the network.
         given: Names of the modalities whose tensors were given.
+        dense: Encode every row.
     """
 
-    def __init__(self, masks: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+    def __init__(self, masks: Mapping[str, Tensor], given: Mapping[str, Tensor], dense: bool) -> None:
         self.names = list(masks)
         self.masks = dict(masks)
         self.batch_size = next(iter(masks.values())).shape[0]
-        self.dense = exporting()
+        self.dense = dense
         self.encoded = [name for name in self.names if name in given]
         self._rows: dict[str, Tensor] = {}
         if not self.dense:
@@ -83,6 +85,7 @@ def resolve_presence(
     modalities: Mapping[str, ModalitySpec],
     inputs: Mapping[str, Tensor],
     present: Mapping[str, Tensor] | None,
+    training: bool,
     dropout: float = 0.0,
 ) -> Presence:
     """Return who has what.
@@ -91,7 +94,8 @@ def resolve_presence(
         modalities: The modalities of the network.
         inputs: Modality -> (B, ...); a modality left out is absent in every study.
         present: Modality -> (B,) bool; None, or a name left out, means that every study has what is given.
-        dropout: Chance that a modality of a study is hidden; the last one never is.
+        training: Whether the network is in training.
+        dropout: Chance that a modality of a study is hidden in training; the last one never is.
 
     Raises:
         ValueError: No input, an unknown name, unequal batch sizes, a study without any modality, or one that is said to
@@ -121,9 +125,9 @@ def resolve_presence(
     if given and not exporting() and not bool(torch.stack(list(masks.values())).any(0).all()):
         rows = (~torch.stack(list(masks.values())).any(0)).nonzero()[:, 0].tolist()
         raise ValueError(f"every modality is absent in row {', '.join(map(str, rows))} of the batch; leave it out")
-    if dropout > 0:
+    if training and dropout > 0:
         masks = _drop(masks, dropout)
-    return Presence(masks, inputs)
+    return Presence(masks, inputs, dense=exporting() and not training)
 
 
 def _drop(masks: dict[str, Tensor], chance: float) -> dict[str, Tensor]:

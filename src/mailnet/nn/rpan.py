@@ -20,7 +20,6 @@ from mailnet.nn.noise import NoiseKind, NoiseSource
 
 RPFPlacement: TypeAlias = Literal["stem", "units"]
 MANVariant: TypeAlias = Literal["zero_mean", "published"]
-Place: TypeAlias = Literal["stem", "units"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,7 @@ class RPAN:
         man: ``zero_mean`` noise on the attention, ``published`` for the authors' noise of mean std^2 with its clipping
             and powers, None for none.
         man_std: Standard deviation of the noise; 0.6 as published.
+        noise: Where all the numbers come from.
 
     Raises:
         ValueError: An unknown placement or variant, or a number out of its range.
@@ -61,7 +61,7 @@ class RPAN:
 
 def rpan_conv(
     rpan: RPAN | None,
-    place: Place,
+    place: RPFPlacement,
     dims: int,
     in_channels: int,
     out_channels: int,

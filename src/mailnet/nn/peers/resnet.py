@@ -108,7 +108,7 @@ class TwoBranchResNet18(nn.Module):
 
     def forward(self, inputs: dict[str, Tensor], present: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Return task -> logits (B, outputs) from modality -> (B, C, ...) and modality -> (B,) bool."""
-        presence = resolve_presence(self.modalities, inputs, present)
+        presence = resolve_presence(self.modalities, inputs, present, self.training)
         vectors = {
             name: pool_mean(self.branches[key(name)](presence.gather(name, inputs[name]))) for name in presence.encoded
         }
