@@ -25,6 +25,9 @@ CACHED = 2**18  # numbers of a tensor that a CPU's cache holds beside its interm
 class Augmentation:
     """How far an image may be changed; every image draws its own values, uniformly unless said otherwise.
 
+    Half of the images keep their geometry, and each change of intensity leaves half of them alone: what the network
+    meets in prediction, an image with its own grain, which interpolation smooths, is then common in training too.
+
     Args:
         flip_horizontal: Mirror left and right, with probability one half.
         flip_vertical: Mirror top and bottom, with probability one half.
@@ -106,10 +109,22 @@ def _uniform(x: Tensor, largest: float, generator: torch.Generator) -> Tensor:
     return (torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device) * 2 - 1) * largest
 
 
+def _chosen(x: Tensor, generator: torch.Generator) -> Tensor:
+    """1 for the images that change and 0 for those that do not, as often, (B, 1, 1, 1)."""
+    return (torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device) < 0.5).to(x.dtype)
+
+
+def _sometimes(x: Tensor, largest: float, generator: torch.Generator) -> Tensor:
+    """As ``_uniform``, but 0 for half of the images."""
+    return _uniform(x, largest, generator) * _chosen(x, generator)
+
+
 def _affine(x: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
-    angle = _uniform(x, math.radians(how.rotate), generator).view(-1)
-    size = 1 / (1 + _uniform(x, how.scale, generator).view(-1))
-    shift = torch.stack([_uniform(x, 2 * how.shift, generator).view(-1) for _ in range(2)], 1)  # grid units, (B, 2)
+    chosen = _chosen(x, generator).view(-1)
+    angle = _uniform(x, math.radians(how.rotate), generator).view(-1) * chosen
+    size = 1 / (1 + _uniform(x, how.scale, generator).view(-1) * chosen)
+    # In grid units, (B, 2).
+    shift = torch.stack([_uniform(x, 2 * how.shift, generator).view(-1) * chosen for _ in range(2)], 1)
     mirror = torch.where(torch.rand(len(x), 2, generator=generator, device=x.device) < 0.5, -1.0, 1.0)
     allowed = torch.tensor([how.flip_horizontal, how.flip_vertical], device=x.device)
     mirror = torch.where(allowed, mirror, 1.0)
@@ -137,20 +152,21 @@ def _centres(side: int, x: Tensor) -> Tensor:
 def _intensity(x: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
     if how.colour and x.shape[1] > 1:
         grey = x.mean(1, keepdim=True)
-        x = grey + (x - grey) * (1 + _uniform(x, how.colour, generator))
+        x = grey + (x - grey) * (1 + _sometimes(x, how.colour, generator))
         channels = torch.rand(*x.shape[:2], 1, 1, generator=generator, device=x.device) * 2 - 1
-        x = x * (1 + channels * how.colour)
+        x = x * (1 + channels * how.colour * _chosen(x, generator))
     if how.blur:
-        share = _uniform(x, how.blur, generator).abs()
+        share = _sometimes(x, how.blur, generator).abs()
         x = torch.lerp(x, _blurred(x), share)
     if how.contrast or how.brightness:
         mean = x.mean((1, 2, 3), keepdim=True)
-        x = (x - mean) * (1 + _uniform(x, how.contrast, generator)) + (mean + _uniform(x, how.brightness, generator))
+        spread, added = _sometimes(x, how.contrast, generator), _sometimes(x, how.brightness, generator)
+        x = (x - mean) * (1 + spread) + (mean + added)
     if how.noise:
-        deviation = _uniform(x, how.noise, generator).abs()
+        deviation = _sometimes(x, how.noise, generator).abs()
         x = x + torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype) * deviation
     x = x.clamp(0, 1)
-    return x ** torch.exp2(_uniform(x, how.gamma, generator)) if how.gamma else x
+    return x ** torch.exp2(_sometimes(x, how.gamma, generator)) if how.gamma else x
 
 
 def _blurred(x: Tensor) -> Tensor:
