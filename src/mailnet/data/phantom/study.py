@@ -19,6 +19,7 @@ description: >-
 source: mailnet.data.phantom, seed {seed}
 manifest: manifest.csv
 id: study
+group: study    # every study is a patient of its own
 # No column says train, val or test: studies are divided at random, in proportion for every task.
 split: {{train: 0.7, val: 0.1, test: 0.2, seed: 0}}
 subgroups: [sex, scanner]
