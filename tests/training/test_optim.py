@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 
 import pytest
 import torch
@@ -55,9 +56,19 @@ def test_plateau_equals_that_of_torch() -> None:
         assert plateau.factor == pytest.approx(optimizer.param_groups[0]["lr"])
 
 
-def test_constant_keeps_the_plateaus_factor() -> None:
+def test_only_the_plateau_schedule_falls_by_its_factor_and_not_below_the_floor() -> None:
     config = TrainConfig(learning_rate=1.0, warmup=0.0, schedule="plateau")
     assert learning_rate(config, 7, 10, 0.01) == pytest.approx(0.01)
+    assert learning_rate(config, 7, 10, 1e-9) == pytest.approx(1e-5)
+    assert learning_rate(config.model_copy(update={"schedule": "constant"}), 7, 10, 0.01) == 1.0
+
+
+def test_a_loss_that_is_not_defined_is_no_improvement() -> None:
+    plateau = Plateau(patience=1)
+    plateau.update(math.inf)
+    assert (plateau.best, plateau.waited) == (None, 1)
+    plateau.update(1.0)
+    assert (plateau.best, plateau.waited) == (1.0, 0)
 
 
 def test_average_covers_batch_statistics_and_forgets_the_start() -> None:

@@ -18,6 +18,11 @@ def data(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 CONFIG = TrainConfig(batch_size=10, accumulate=2, seed=3)
 
 
+def known(rows: np.ndarray) -> dict[str, float]:
+    """Weights of labels: each study's number stands for it."""
+    return {"odd": float((rows % 2 == 1).sum()), "number": float(rows[rows >= 0].sum()), "none": 0.0}
+
+
 def members(rows: np.ndarray) -> list[int]:
     """Every study that is used, once for each use."""
     return sorted(rows[rows >= 0].tolist())
@@ -37,7 +42,7 @@ def test_processes_and_parts_share_every_step(data: StudyData, processes: int) -
     steps = epoch_steps(data, CONFIG, 0)
     check_division(steps, CONFIG, processes)
     plans = [
-        list(plan_epoch(steps, CONFIG, 0, start=0, rank=rank, processes=processes, apart=0.5))
+        list(plan_epoch(steps, CONFIG, 0, labels=known, start=0, rank=rank, processes=processes, apart=0.5))
         for rank in range(processes)
     ]
     used = np.concatenate([part.rows.ravel() for plan in plans for part in plan])
@@ -46,15 +51,15 @@ def test_processes_and_parts_share_every_step(data: StudyData, processes: int) -
     assert len(set(seeds)) == len(seeds)
     for plan in plans:
         assert [part.last for part in plan] == [False, True] * len(steps)
-        assert [a.share + b.share for a, b in zip(plan[::2], plan[1::2], strict=True)] == pytest.approx(
-            [1] * len(steps)
-        )
+    for task, total in (("odd", 1.0), ("number", 1.0), ("none", 0.0)):  # the mean over processes of the sum over parts
+        shares = np.array([[part.shares[task] for part in plan] for plan in plans]).reshape(processes, -1, 2)
+        assert shares.sum(2).mean(0) == pytest.approx(np.full(len(steps), total))
 
 
 def test_going_on_takes_the_same_parts(data: StudyData) -> None:
     steps = epoch_steps(data, CONFIG, 2)
-    whole = list(plan_epoch(steps, CONFIG, 2, start=0, rank=0, processes=1, apart=0.5))
-    rest = list(plan_epoch(steps, CONFIG, 2, start=1, rank=0, processes=1, apart=0.5))
+    whole = list(plan_epoch(steps, CONFIG, 2, labels=known, start=0, rank=0, processes=1, apart=0.5))
+    rest = list(plan_epoch(steps, CONFIG, 2, labels=known, start=1, rank=0, processes=1, apart=0.5))
     for one, other in zip(whole[CONFIG.accumulate :], rest, strict=True):
         assert np.array_equal(one.rows, other.rows)
         assert one.seed == other.seed

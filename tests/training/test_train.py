@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from small_study import small_config
 from mailnet.data.config import StudyConfig, load_config
 from mailnet.data.study import StudyData, load_study
 from mailnet.errors import ConfigError, DataError, RunError
+from mailnet.nn.batch import Batch
 from mailnet.training import TrainResult, train
 from mailnet.training.losses import class_weights
 
@@ -112,6 +114,16 @@ def test_empty_split_is_refused(config: StudyConfig, data: StudyData, tmp_path: 
         train(config, tmp_path / "run", data=without, progress=False)
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_split_without_labels_is_refused(split: Any, config: StudyConfig, data: StudyData, tmp_path: Path) -> None:
+    labels = {task: values.copy() for task, values in data.labels.items()}
+    for values in labels.values():
+        values[data.rows(split)] = -1
+    without = StudyData(config, data.frame, data.modalities, data.tasks, data.arrays, data.present, labels, data.tables)
+    with pytest.raises(DataError, match=f"no study of the split '{split}' has a label"):
+        train(config, tmp_path / "run", data=without, progress=False)
+
+
 def test_options_that_the_network_refuses(config: StudyConfig, data: StudyData, tmp_path: Path) -> None:
     model = config.model.model_copy(update={"options": {"depht": 3}})
     with pytest.raises(ConfigError, match=r"cannot be made.*depht"):
@@ -130,10 +142,29 @@ def test_device_that_is_not_there(config: StudyConfig, data: StudyData, tmp_path
             train(changed(config, device=name), tmp_path / "run", data=data, progress=False)
 
 
-def test_divergence_is_an_error(config: StudyConfig, data: StudyData, tmp_path: Path) -> None:
-    wild = changed(config, learning_rate=1e30, gradient_clip=None, warmup=0.0)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"learning_rate": 1e30},
+        {"learning_rate": 1e30, "batch_size": 6, "checkpoint_minutes": 0.0},  # seen before a checkpoint is written
+        {"learning_rate": 1e38, "batch_size": 64, "epochs": 1, "ema": None},  # the loss was finite, the last step broke
+    ],
+)
+def test_divergence_is_an_error(
+    settings: dict[str, object], config: StudyConfig, data: StudyData, tmp_path: Path
+) -> None:
+    wild = changed(config, gradient_clip=None, warmup=0.0, **settings)
     with pytest.raises(RunError, match=r"diverged.*learning_rate"):
         train(wild, tmp_path / "run", data=data, progress=False)
+    assert not (tmp_path / "run" / "bundle").exists()
+
+
+@pytest.mark.parametrize("batch_size", [1, 1000])
+def test_batches_of_one_study_and_of_more_than_there_are(
+    batch_size: int, config: StudyConfig, data: StudyData, tmp_path: Path
+) -> None:
+    done = train(changed(config, epochs=1, batch_size=batch_size), tmp_path / "run", data=data, progress=False)
+    assert np.isfinite(done.best["loss"])
 
 
 @pytest.mark.parametrize(
@@ -149,29 +180,49 @@ def test_other_settings(settings: dict[str, object], config: StudyConfig, data: 
     assert np.isfinite(done.best["loss"])
 
 
-def test_parts_train_the_same(config: StudyConfig, data: StudyData, tmp_path: Path) -> None:
-    """Without batch statistics and random changes, parts sum to the gradient of the whole batch."""
-    options = {"widths": [8, 8]}
-    plain = {"augment": False, "modality_dropout": 0.0, "epochs": 1, "warmup": 0.0}
+@pytest.mark.parametrize("balance", ["none", "weights"])
+def test_parts_train_the_same(balance: str, config: StudyConfig, data: StudyData, tmp_path: Path) -> None:
+    """Without batch statistics and random changes, parts sum to the gradient of the whole batch, however the known
+    labels are spread over them."""
+    plain = {"augment": False, "modality_dropout": 0.0, "epochs": 2, "warmup": 0.0, "balance": balance, "ema": None}
     config = config.model_copy(
         update={
             "modalities": {"clinical": config.modalities["clinical"]},
-            "tasks": {"grade": config.tasks["grade"]},
-            "model": config.model.model_copy(update={"options": options}),
+            "model": config.model.model_copy(update={"options": {"widths": [8, 8]}}),
         }
     )
+    labels = {task: values.copy() for task, values in data.labels.items()}
+    labels["finding"][np.random.default_rng(0).permutation(len(data))[: len(data) // 2]] = -1
     table = StudyData(
-        config, data.frame, {"clinical": data.modalities["clinical"]}, {"grade": data.tasks["grade"]},
-        {"clinical": data.arrays["clinical"]}, {"clinical": data.present["clinical"]}, {"grade": data.labels["grade"]},
-        data.tables,
+        config, data.frame, {"clinical": data.modalities["clinical"]}, data.tasks,
+        {"clinical": data.arrays["clinical"]}, {"clinical": data.present["clinical"]}, labels, data.tables,
     )  # fmt: skip
-    losses = [
-        train(changed(config, accumulate=parts, **plain), tmp_path / str(parts), data=table, progress=False).best[
-            "loss"
-        ]
-        for parts in (1, 4)
-    ]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    whole, parts = (
+        train(changed(config, accumulate=parts, **plain), tmp_path / str(parts), data=table, progress=False).history
+        for parts in (1, 5)
+    )
+    for one, other in zip(whole, parts, strict=True):
+        assert one["train"]["tasks"] == pytest.approx(other["train"]["tasks"], rel=1e-4)
+        assert one["val"]["loss"] == pytest.approx(other["val"]["loss"], rel=1e-5)
+
+
+def test_hiding_augmentation_and_the_network_draw_unlike_numbers(
+    config: StudyConfig, data: StudyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds: list[int] = []
+
+    def hide(batch: Batch, chance: float, generator: torch.Generator) -> Batch:
+        seeds.extend([torch.initial_seed(), generator.initial_seed()])
+        return batch
+
+    def augment(batch: Batch, presets: object, generator: torch.Generator) -> Batch:
+        seeds.append(generator.initial_seed())
+        return batch
+
+    monkeypatch.setattr("mailnet.training.trainer.hide_modalities", hide)
+    monkeypatch.setattr("mailnet.training.trainer.augment_batch", augment)
+    train(changed(config, epochs=1), tmp_path / "run", data=data, progress=False)
+    assert len(seeds) == len(set(seeds)) == 9
 
 
 def test_early_stop_waits_as_long_as_asked(config: StudyConfig, data: StudyData, tmp_path: Path) -> None:

@@ -59,12 +59,16 @@ class StudyDataset:
                 inputs[name] = _gather(self.data.arrays[name], own, has)
         targets = {}
         for task, labels in self.data.labels.items():
-            own = rows if rows.ndim == 1 else rows[:, self._companion_task[task]]
+            own = self.label_rows(task, rows)
             unknown = -1 if labels.dtype == np.int64 else np.nan
             chosen = labels[own]
             chosen[own < 0] = unknown
             targets[task] = torch.from_numpy(chosen)
         return Batch(inputs, present, targets, self._names(rows))
+
+    def label_rows(self, task: str, rows: np.ndarray) -> np.ndarray:
+        """Return the row (B,) that the label of each study of ``rows`` comes from, -1 for none; see ``batch``."""
+        return rows if rows.ndim == 1 else rows[:, self._companion_task[task]]
 
     def _names(self, rows: np.ndarray) -> list[str]:
         if rows.ndim == 1:

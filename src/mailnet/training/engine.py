@@ -61,6 +61,12 @@ def train(
     for split in SPLITS[:2]:
         if not len(data.rows(split)):
             raise DataError(f"the split '{split}' has no study", remedy="Give it studies, see 'split' in study.yaml")
+    for split, purpose in (("train", "learn from"), ("val", "choose the best epoch by")):
+        if not any((labels[data.rows(split)] >= 0).any() for labels in data.labels.values()):  # NaN >= 0 is False
+            raise DataError(
+                f"no study of the split '{split}' has a label, so there is nothing to {purpose}",
+                remedy="Label some of its studies",
+            )
     with own_random_numbers():
         try:
             return _train(config, run, data, accelerator, progress)

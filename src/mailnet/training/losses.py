@@ -35,6 +35,21 @@ def _weights(labels: np.ndarray[Any, Any], spec: TaskSpec) -> Tensor:
     return torch.as_tensor(weights.clip(1 / MOST, MOST), dtype=torch.float32)
 
 
+def label_weights(data: StudyData, class_weights: Mapping[str, Tensor]) -> dict[str, np.ndarray[Any, Any]]:
+    """Return task -> (N,) how much each study's label counts in a mean of ``batch_losses``, 0 where it is unknown.
+
+    Args:
+        data: The studies.
+        class_weights: Task -> (K,) class weights; a task left out has none.
+    """
+    return {
+        name: (~np.isnan(labels)).sum(1).astype(np.float64)
+        if data.tasks[name].kind == "multilabel"
+        else (labels >= 0) * (class_weights[name].cpu().numpy()[labels] if name in class_weights else 1.0)
+        for name, labels in data.labels.items()
+    }
+
+
 def batch_losses(
     tasks: Mapping[str, TaskSpec],
     logits: Mapping[str, Tensor],

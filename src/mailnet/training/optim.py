@@ -11,6 +11,7 @@ from torch import nn
 from mailnet.data.config import TrainConfig
 
 PLATEAU_FACTOR = 0.1
+PLATEAU_FLOOR = 1e-5  # of the learning rate, as published
 PLATEAU_IMPROVEMENT = 1e-4  # relative; smaller changes of the loss are noise
 
 
@@ -36,7 +37,8 @@ def create_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optim
 def learning_rate(config: TrainConfig, step: int, steps: int, plateau: float = 1.0) -> float:
     """Return the learning rate of an optimizer step.
 
-    A line from 0 during the warm-up, then half a cosine down to 0, or a constant, times the plateau's factor.
+    A line from 0 during the warm-up, then half a cosine down to 0, or a constant, which the schedule ``plateau``
+    multiplies by the plateau's factor but not below 1e-5.
 
     Args:
         config: ``learning_rate``, ``schedule`` and ``warmup`` (a share of all steps) are used.
@@ -48,13 +50,16 @@ def learning_rate(config: TrainConfig, step: int, steps: int, plateau: float = 1
     >>> [round(learning_rate(config, step, 4), 2) for step in range(4)]
     [0.5, 1.0, 1.0, 0.5]
     """
+    rate = config.learning_rate
+    if config.schedule == "plateau":
+        rate = max(rate * plateau, min(rate, PLATEAU_FLOOR))
     warmup = round(config.warmup * steps)
     if step < warmup:
-        return config.learning_rate * plateau * (step + 1) / warmup
+        return rate * (step + 1) / warmup
     if config.schedule != "cosine":
-        return config.learning_rate * plateau
+        return rate
     done = (step - warmup) / max(steps - warmup, 1)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+    return rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
@@ -80,8 +85,8 @@ class Plateau:
     waited: int = 0
 
     def update(self, loss: float) -> None:
-        """Take note of the loss of an epoch."""
-        if self.best is None or loss < self.best * (1 - PLATEAU_IMPROVEMENT):
+        """Take note of the loss of an epoch; infinity is no improvement."""
+        if math.isfinite(loss) and (self.best is None or loss < self.best * (1 - PLATEAU_IMPROVEMENT)):
             self.best, self.waited = loss, 0
             return
         self.waited += 1

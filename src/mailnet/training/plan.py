@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,13 +26,14 @@ class Part:
 
     Args:
         rows: (B,) row numbers or (B, M) companions.
-        share: Share of the step's studies of this process; parts of one step sum to 1.
+        shares: Task -> how much the part's mean loss counts in the step's, which is the mean over processes of the sum
+            over parts: its share of the step's labels, times the number of processes.
         last: Whether the optimizer moves after this part.
         seed: Of everything random that happens to the part.
     """
 
     rows: Rows
-    share: float
+    shares: dict[str, float]
     last: bool
     seed: int
 
@@ -74,7 +75,15 @@ def check_division(steps: list[Rows], config: TrainConfig, processes: int) -> No
 
 
 def plan_epoch(
-    steps: list[Rows], config: TrainConfig, epoch: int, *, start: int, rank: int, processes: int, apart: float
+    steps: list[Rows],
+    config: TrainConfig,
+    epoch: int,
+    *,
+    labels: Callable[[Rows], dict[str, float]],
+    start: int,
+    rank: int,
+    processes: int,
+    apart: float,
 ) -> Iterator[Part]:
     """Yield the parts that one process takes, in order.
 
@@ -82,17 +91,18 @@ def plan_epoch(
         steps: Of ``epoch_steps``.
         config: ``accumulate`` and ``seed`` are used.
         epoch: Number of the epoch, from 0.
+        labels: Gives task -> weight of the labels that rows have.
         start: First step to take.
         rank: Number of the process.
         processes: Number of processes.
         apart: Chance that companions of the unpaired regime are trained alone.
     """
     for step in range(start, len(steps)):
+        totals = labels(steps[step])
         own = np.array_split(steps[step], processes)[rank]
-        parts = np.array_split(own, config.accumulate)
-        for number, rows in enumerate(parts):
+        for number, rows in enumerate(np.array_split(own, config.accumulate)):
             seed = seed_of(config.seed, epoch, step, rank, number)
-            share = len(rows) / len(own)
+            shares = {task: weight / (totals[task] or 1.0) * processes for task, weight in labels(rows).items()}
             if rows.ndim == 2:
                 rows = separate_companions(rows, apart, np.random.default_rng(seed))
-            yield Part(rows, share, number == len(parts) - 1, seed)
+            yield Part(rows, shares, number == config.accumulate - 1, seed)

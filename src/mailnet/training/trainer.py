@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,9 +30,9 @@ from mailnet.training.checkpoint import Checkpoints, load_optimizer, load_weight
 from mailnet.training.device import average_buffers, seed_of
 from mailnet.training.ema import EMA
 from mailnet.training.hiding import hide_modalities
-from mailnet.training.losses import batch_losses, class_weights, weighted_mean
+from mailnet.training.losses import batch_losses, class_weights, label_weights, weighted_mean
 from mailnet.training.optim import Plateau, create_optimizer, learning_rate, set_learning_rate
-from mailnet.training.plan import Part, epoch_steps, hidden_share, plan_epoch
+from mailnet.training.plan import Part, Rows, epoch_steps, hidden_share, plan_epoch
 from mailnet.training.progress import Progress
 from mailnet.training.run import TrainResult, finish_run, write_history
 from mailnet.training.validate import predict_rows, validation_metrics
@@ -106,6 +107,7 @@ class Trainer:
         self.plateau = Plateau(self.settings.plateau_patience)
         weights = class_weights(data) if self.settings.balance == "weights" else {}
         self.weights = {name: values.to(accelerator.device) for name, values in weights.items()}
+        self.labels = label_weights(data, weights)
         self.checkpoints = Checkpoints(run / "checkpoint")
         self.saved = time.monotonic()
         self.state = State()
@@ -127,7 +129,9 @@ class Trainer:
         state, settings = self.state, self.settings
         steps = epoch_steps(self.data, settings, state.epoch)
         place = {"rank": self.accelerator.process_index, "processes": self.accelerator.num_processes}
-        plan = list(plan_epoch(steps, settings, state.epoch, start=state.step, apart=self.hidden, **place))
+        plan = list(
+            plan_epoch(steps, settings, state.epoch, labels=self._labels, start=state.step, apart=self.hidden, **place)
+        )
         begun = time.monotonic() - state.seconds
         sums = torch.tensor(state.sums or [0.0] * len(self.data.tasks), device=self.accelerator.device)
         self.model.train()
@@ -141,23 +145,35 @@ class Trainer:
             self.progress.step(state.epoch, state.step, len(steps))
             if self._is_due() and state.step < len(steps):
                 state.sums, state.seconds = sums.tolist(), time.monotonic() - begun
+                self._require_finite(state.sums)
                 self._checkpoint()
-        losses = self.accelerator.reduce(sums / len(steps), reduction="mean").tolist()
-        self._end_epoch(dict(zip(self.data.tasks, losses, strict=True)), time.monotonic() - begun)
+        sums = self.accelerator.reduce(sums, reduction="mean")
+        labels = [self._labels(rows) for rows in steps]
+        losses = {
+            task: total / max(sum(known[task] > 0 for known in labels), 1)  # a mean over steps that have labels of it
+            for task, total in zip(self.data.tasks, sums.tolist(), strict=True)
+        }
+        self._end_epoch(losses, time.monotonic() - begun)
+
+    def _labels(self, rows: Rows) -> dict[str, float]:
+        """Task -> weight of the labels that rows have."""
+        places = {task: self.dataset.label_rows(task, rows) for task in self.labels}
+        return {task: float(weight[places[task][places[task] >= 0]].sum()) for task, weight in self.labels.items()}
 
     def _forward_backward(self, part: Part, batch: Batch) -> Tensor:
-        """Add a part's gradients; return each task's loss times the part's share of the step, (T,)."""
-        torch.manual_seed(part.seed)
+        """Add a part's gradients; return what it adds to each task's loss of the step, (T,)."""
+        torch.manual_seed(part.seed)  # of the network's own dropout and noise
         if self.config.regime == "paired":
-            batch = hide_modalities(batch, self.hidden, torch.Generator().manual_seed(part.seed))
-        generator = torch.Generator(self.accelerator.device).manual_seed(part.seed)
+            batch = hide_modalities(batch, self.hidden, torch.Generator().manual_seed(seed_of(part.seed, "hiding")))
+        generator = torch.Generator(self.accelerator.device).manual_seed(seed_of(part.seed, "augmentation"))
         batch = augment_batch(batch.to(self.accelerator.device), self.presets, generator)
         with nullcontext() if part.last else self.accelerator.no_sync(self.model):
             logits = self.model(batch.inputs, batch.present)
             smoothing = self.settings.label_smoothing
-            losses = batch_losses(self.data.tasks, logits, batch.targets, self.weights, smoothing)
-            self.accelerator.backward(weighted_mean(losses, self.importance) * part.share)
-        return torch.stack(list(losses.values())).detach().float() * part.share
+            means = batch_losses(self.data.tasks, logits, batch.targets, self.weights, smoothing)
+            losses = {task: mean * part.shares[task] for task, mean in means.items()}
+            self.accelerator.backward(weighted_mean(losses, self.importance))
+        return torch.stack(list(losses.values())).detach().float()
 
     def _move(self, step: int, steps: int) -> None:
         """Take optimizer step ``step`` of ``steps`` with the gradients that are there."""
@@ -173,12 +189,7 @@ class Trainer:
     def _end_epoch(self, losses: dict[str, float], seconds: float) -> None:
         """Validate, keep the weights where they are the best, and write everything."""
         state, monitor = self.state, self.settings.monitor
-        if not all(math.isfinite(loss) for loss in losses.values()):
-            raise RunError(
-                f"training diverged in epoch {state.epoch + 1}: the loss is not finite",
-                file=self.run,
-                remedy="Lower train.learning_rate or train.gradient_clip, and train in another run folder",
-            )
+        self._require_finite(losses.values())
         images = float(self.accelerator.reduce(torch.tensor(float(state.images), device=self.accelerator.device)))
         mean = sum(self.importance[task] * loss for task, loss in losses.items()) / sum(self.importance.values())
         line = {
@@ -214,8 +225,17 @@ class Trainer:
         network = self._evaluated().eval()
         seed = seed_of(self.settings.seed, "validation")
         predicted = predict_rows(network, self.dataset, rows, self.accelerator, self.settings.batch_size, seed)
+        self._require_finite(float(values.sum()) for values in predicted.values())
         labels = {task: values[rows] for task, values in self.data.labels.items()}
         return validation_metrics(predicted, labels, self.data.tasks)
+
+    def _require_finite(self, values: Iterable[float]) -> None:
+        if not all(math.isfinite(value) for value in values):
+            raise RunError(
+                f"training diverged in epoch {self.state.epoch + 1}: the network gives no finite numbers",
+                file=self.run,
+                remedy="Lower train.learning_rate or train.gradient_clip, and train in another run folder",
+            )
 
     def _is_due(self) -> bool:
         return time.monotonic() - self.saved >= self.settings.checkpoint_minutes * 60
