@@ -60,6 +60,16 @@ def test_run_folder_holds_everything(result: TrainResult, config: StudyConfig) -
     assert record["best"] == result.best
     assert record["parameters"] > 1000
     assert record["precision"] == "fp32"
+    assert record["noise"] is None
+
+
+def test_a_random_network_trains_and_its_mode_is_recorded(config: StudyConfig, data: StudyData, tmp_path: Path) -> None:
+    model = config.model.model_copy(update={"name": "robust_mail"})
+    random = changed(config.model_copy(update={"model": model}), epochs=1)
+    runs = [train(random, tmp_path / name, data=data, progress=False).run for name in ("one", "two")]
+    assert json.loads((runs[0] / "run.json").read_text("utf-8"))["noise"] == "sample"
+    weights = [(run / "bundle" / "model.safetensors").read_bytes() for run in runs]
+    assert weights[0] == weights[1]  # its numbers too follow from the seed
 
 
 def test_data_json_counts_and_names_no_study(result: TrainResult, data: StudyData) -> None:

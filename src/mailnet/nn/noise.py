@@ -31,7 +31,7 @@ class NoiseSource:
         draws: Forward passes that ``mean`` averages.
         generator: Where the numbers come from. They are drawn on its device and moved, so a CPU generator gives the
             same numbers on every device and a CUDA generator saves the transfer. None means torch's global generator
-            of the layer's device, whose state training saves and restores.
+            of the layer's device, which training seeds for each batch.
         shared: Every study of a batch gets the same numbers, so that its prediction does not depend on its place. It
             still depends on which modalities are in the batch at all, since only layers that run draw: studies that
             have different modalities belong in different batches, each with the generator seeded anew.

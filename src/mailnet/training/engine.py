@@ -11,6 +11,7 @@ from mailnet.data.config import SPLITS, StudyConfig
 from mailnet.data.dataset import StudyDataset
 from mailnet.data.study import StudyData, load_study
 from mailnet.errors import ConfigError, DataError, RunError
+from mailnet.nn.noise import get_noise
 from mailnet.nn.registry import create_model
 from mailnet.training.device import create_accelerator, own_random_numbers, seed_of, training_bytes
 from mailnet.training.hiding import hide_modalities
@@ -81,11 +82,13 @@ def _train(config: StudyConfig, run: Path, data: StudyData, accelerator: Acceler
     torch.manual_seed(seed_of(config.train.seed, "weights"))
     network = _create_network(config, data).to(accelerator.device)
     bytes_needed = _probe(network, config, data, steps, accelerator)
+    noise = get_noise(network)
     record = {
         "device": str(accelerator.device),
         "precision": "bf16" if accelerator.mixed_precision == "bf16" else "fp32",
         "processes": accelerator.num_processes,
         "torch": str(torch.__version__),
+        "noise": None if noise is None else noise.mode,  # of training and of its validation metrics
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
     }
     if accelerator.is_main_process:
