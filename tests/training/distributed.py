@@ -10,6 +10,7 @@ from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from small_study import same_in_parts
 
 from mailnet.bundle import load
 from mailnet.data.config import load_config
@@ -30,7 +31,7 @@ def evaluate(bundle: Path, data: StudyData, accelerator: Accelerator) -> dict[st
 
 
 def main(study: Path, cache: Path, bundle: Path, out: Path) -> None:
-    """Evaluate a bundle and train a run, on all processes; the first writes ``out/found.json``."""
+    """Evaluate a bundle and train two runs, on all processes; the first writes ``out/found.json``."""
     accelerator = Accelerator(cpu=True)
     config = load_config(study)
     data = load_study(config, cache=cache)
@@ -46,8 +47,16 @@ def main(study: Path, cache: Path, bundle: Path, out: Path) -> None:
 
     Trainer.run_all = run_and_compare  # type: ignore[method-assign]
     result = train(config, out / "run", data=data, progress=False)
+    table = same_in_parts(config, data, balance="weights")
+    history = train(table.config, out / "table", data=table, progress=False).history
     if accelerator.is_main_process:
-        found = {"processes": accelerator.num_processes, "metrics": metrics, "digests": digests, "best": result.best}
+        found = {
+            "processes": accelerator.num_processes,
+            "metrics": metrics,
+            "digests": digests[: accelerator.num_processes],
+            "best": result.best,
+            "history": history,
+        }
         (out / "found.json").write_text(json.dumps(found), encoding="utf-8")
 
 

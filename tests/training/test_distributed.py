@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from accelerate import Accelerator
 from distributed import evaluate
-from small_study import small_config
+from small_study import same_in_parts, small_config
 
 from mailnet.bundle import load
 from mailnet.data.study import load_study
@@ -35,19 +35,31 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dic
         capture_output=True,
         text=True,
         timeout=120,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parents[1])},
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     together = json.loads((folder / "found.json").read_text("utf-8"))
-    return together, evaluate(run, data, Accelerator(cpu=True)), folder
+    table = same_in_parts(config, data, balance="weights")
+    history = train(table.config, folder / "table-of-one", data=table, progress=False).history
+    alone = {"metrics": evaluate(run, data, Accelerator(cpu=True)), "history": history}
+    return together, alone, folder
 
 
 def test_metrics_of_two_are_those_of_one(found: tuple[dict[str, Any], dict[str, Any], Path]) -> None:
     two, one, _ = found
     assert two["processes"] == 2
-    for task, values in one["tasks"].items():
+    for task, values in one["metrics"]["tasks"].items():
         assert two["metrics"]["tasks"][task] == pytest.approx(values, abs=1e-6)
+
+
+def test_two_train_as_one_where_no_batch_statistics_differ(
+    found: tuple[dict[str, Any], dict[str, Any], Path],
+) -> None:
+    two, one, _ = found
+    for ours, theirs in zip(two["history"], one["history"], strict=True):
+        assert ours["train"]["tasks"] == pytest.approx(theirs["train"]["tasks"], rel=1e-4)
+        assert ours["val"]["loss"] == pytest.approx(theirs["val"]["loss"], rel=1e-5)
 
 
 def test_two_hold_the_same_network(found: tuple[dict[str, Any], dict[str, Any], Path]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_study import small_config
+from small_study import same_in_parts, small_config
 
 from mailnet.data.config import StudyConfig, load_config
 from mailnet.data.study import StudyData, load_study
@@ -192,24 +192,9 @@ def test_other_settings(settings: dict[str, object], config: StudyConfig, data: 
 
 @pytest.mark.parametrize("balance", ["none", "weights"])
 def test_parts_train_the_same(balance: str, config: StudyConfig, data: StudyData, tmp_path: Path) -> None:
-    """Without batch statistics and random changes, parts sum to the gradient of the whole batch, however the known
-    labels are spread over them."""
-    plain = {"augment": False, "modality_dropout": 0.0, "epochs": 2, "warmup": 0.0, "balance": balance, "ema": None}
-    config = config.model_copy(
-        update={
-            "modalities": {"clinical": config.modalities["clinical"]},
-            "model": config.model.model_copy(update={"options": {"widths": [8, 8]}}),
-        }
-    )
-    labels = {task: values.copy() for task, values in data.labels.items()}
-    labels["finding"][np.random.default_rng(0).permutation(len(data))[: len(data) // 2]] = -1
-    table = StudyData(
-        config, data.frame, {"clinical": data.modalities["clinical"]}, data.tasks,
-        {"clinical": data.arrays["clinical"]}, {"clinical": data.present["clinical"]}, labels, data.tables,
-    )  # fmt: skip
+    tables = [same_in_parts(config, data, balance=balance, accumulate=parts) for parts in (1, 5)]
     whole, parts = (
-        train(changed(config, accumulate=parts, **plain), tmp_path / str(parts), data=table, progress=False).history
-        for parts in (1, 5)
+        train(table.config, tmp_path / str(i), data=table, progress=False).history for i, table in enumerate(tables)
     )
     for one, other in zip(whole, parts, strict=True):
         assert one["train"]["tasks"] == pytest.approx(other["train"]["tasks"], rel=1e-4)
