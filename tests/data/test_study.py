@@ -9,9 +9,8 @@ from PIL import Image
 
 from mailnet.data import cache as cache_module
 from mailnet.data.config import StudyConfig
-from mailnet.data.manifest import load_manifest
 from mailnet.data.preprocess import to_unit
-from mailnet.data.study import find_image_problems, load_study
+from mailnet.data.study import load_study
 from mailnet.errors import DataError
 
 Make = Callable[..., StudyConfig]
@@ -116,6 +115,8 @@ def test_bad_studies_are_left_out_and_listed(study: Make) -> None:
     for _ in range(2):
         data = load_study(config, skip_bad=True)
         assert [error.study for error in data.bad] == ["s005", "s007", "s020"]
+        assert data.bad_rows == [6, 8, 21]
+        assert data.frame["row"].tolist() == [i + 1 for i in range(60) if i not in (5, 7, 20)]
         assert len(data) == 57
         assert list(data.frame.index) == list(range(57))
         kept = [i for i in range(60) if i not in (5, 7, 20)]
@@ -141,13 +142,6 @@ def test_values_outside_the_declared_range(study: Make) -> None:
         load_study(config)
     assert "study s000, modality ct" in str(caught.value)
     assert "outside the declared range [0.0, 50.0]" in str(caught.value)
-
-
-def test_problems_of_images_can_be_listed(study: Make) -> None:
-    config = study()
-    spoil(config)
-    found = find_image_problems(load_manifest(config).frame, config)
-    assert [(error.study, error.modality) for error in found] == [("s005", "ct"), ("s007", "photo"), ("s020", "ct")]
 
 
 def test_real_studies_load(data_folder: Path, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def make_run(
         _images(rng, data, frame, classes)
     frame.to_csv(data / "studies.csv", index=False)
     _json(run / "study.yaml", _config(data, classes))
-    test = frame[frame["split"] == "test"].reset_index(drop=True)
+    test = frame[frame["split"] == "test"].reset_index(names="row")
     predictions, evaluation = _evaluation(rng, test, classes)
     predictions.to_parquet(run / "predictions.parquet")
     _json(run / "evaluation.json", evaluation)
@@ -68,7 +68,7 @@ def make_findings_run(folder: Path, n: int = 300) -> Path:
     truth[rng.random(truth.shape) < 0.1] = np.nan
     level = rng.choice(4, n)
     graded = _probability(rng, level, 4, 2.0)
-    frame = pd.DataFrame({"id": [f"P{k:05d}" for k in range(n)], "label:severity": level})
+    frame = pd.DataFrame({"row": range(1, n + 1), "id": [f"P{k:05d}" for k in range(n)], "label:severity": level})
     frame[[f"label:findings:{c}" for c in FINDINGS]] = truth
     frame[[f"prob:findings:{c}" for c in FINDINGS]] = probability
     frame[[f"prob:severity:{c}" for c in SEVERITY]] = graded
@@ -158,7 +158,7 @@ def _config(data: Path, classes: tuple[str, ...]) -> dict[str, Any]:
 def _evaluation(
     rng: np.random.Generator, test: pd.DataFrame, classes: tuple[str, ...]
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    predictions = pd.DataFrame({"id": test["patient"]})
+    predictions = pd.DataFrame({"row": test["row"] + 1, "id": test["patient"]})
     tasks: dict[str, Any] = {}
     modalities: dict[str, Any] = {"only": {m: {} for m in MODALITIES}, "without": {m: {} for m in MODALITIES}}
     subgroups: dict[str, Any] = {"scanner": {}}
@@ -236,7 +236,7 @@ def _data(frame: pd.DataFrame, classes: tuple[str, ...]) -> dict[str, Any]:
             t: {s: {c: int((part[t] == c).sum()) for c in names} for s, part in parts.items()}
             for t, names in (("pathology", classes), ("grade", GRADE))
         },
-        "bad": [{"modality": "ct", "remedy": "Restore the file, or leave the study out with --skip-bad"}],
+        "bad": [{"row": 7, "modality": "ct", "remedy": "Restore the file, or leave the study out with --skip-bad"}],
     }
 
 

@@ -16,7 +16,7 @@ from mailnet.data.preprocess import prepare_image
 from mailnet.data.readers import read_image
 from mailnet.data.sources import FOLDER, read_source, read_sources
 from mailnet.data.table import TableState
-from mailnet.data.values import cell_text, nearest
+from mailnet.data.values import cell_text, is_no_number, nearest
 from mailnet.errors import DataError
 
 Studies = str | Path | pd.DataFrame | Mapping[str, Any] | Sequence[Mapping[str, Any]]
@@ -66,6 +66,8 @@ class Requests:
         """
         known = {column: self.cells.get(column) or [None] * len(self.ids) for column in state.columns}
         frame = pd.DataFrame({c: [cell_text(cells[row]) for row in rows] for c, cells in known.items()}, dtype=object)
+        for number in state.numeric:
+            frame[number.name] = ["" if is_no_number(cell) else cell for cell in frame[number.name]]
         present: np.ndarray = (frame != "").any(axis=1).to_numpy(dtype=bool)
         features = np.zeros((len(rows), len(state.features)), np.float32)
         if present.any():

@@ -13,9 +13,6 @@ from mailnet.errors import DataError, MailnetError
 
 V = TypeVar("V")
 
-# What programs write for a number that is absent, in lower case; an empty cell means the same.
-ABSENT = ("nan", "na", "n/a", "none", "null")
-
 
 class Cells:
     """Text cells of N rows; reading goes on after a problem, so that all are found in one pass.

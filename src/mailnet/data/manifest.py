@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mailnet.data.cells import ABSENT, Cells
+from mailnet.data.cells import Cells
 from mailnet.data.composition import find_composition_problems
 from mailnet.data.config import SPLITS, ImageConfig, Split, StudyConfig, TabularConfig
 from mailnet.data.labels import is_labelled, label_columns, read_labels, strata
 from mailnet.data.locations import Locator
 from mailnet.data.sources import read_sources, rows_of
 from mailnet.data.splits import split_rows
-from mailnet.data.values import canonical
+from mailnet.data.values import canonical, is_no_number
 from mailnet.errors import DataError, MailnetError
 
 LISTED = 10
@@ -28,10 +28,10 @@ class Manifest:
 
     Args:
         config: The study that it belongs to.
-        frame: Columns ``id``, ``group``, ``split``, per image modality ``path:<modality>``, per modality
-            ``has:<modality>``, ``raw:<column>`` of tables (float with NaN, or text, empty where absent),
-            ``subgroup:<column>``, and per task ``label:<task>`` (int, -1 unknown) or, for multilabel,
-            ``label:<task>:<class>`` (0, 1 or NaN).
+        frame: Columns ``row`` (number of the row in the tables as read, from 1), ``id``, ``group``, ``split``, per
+            image modality ``path:<modality>``, per modality ``has:<modality>``, ``raw:<column>`` of tables (float with
+            NaN, or text, empty where absent), ``subgroup:<column>``, and per task ``label:<task>`` (int, -1 unknown)
+            or, for multilabel, ``label:<task>:<class>`` (0, 1 or NaN).
     """
 
     config: StudyConfig
@@ -66,7 +66,7 @@ def read_manifest(
         DataError: A table itself cannot be read.
     """
     cells = Cells(read_sources(config) if table is None else rows_of(table, str(config.root)))
-    columns: dict[str, Any] = _names(cells, config)
+    columns: dict[str, Any] = {"row": np.arange(1, len(cells) + 1)} | _names(cells, config)
     for name, modality in config.modalities.items():
         columns |= (
             _table(cells, name, modality, config)
@@ -132,7 +132,7 @@ def _table(cells: Cells, name: str, modality: TabularConfig, config: StudyConfig
         given = cells.column(column, f"modalities.{name}")
         if column in modality.numeric:
             columns[f"raw:{column}"] = _numbers(cells, given, column, name)
-            absent[column] = np.array([not cell or cell.lower() in ABSENT for cell in given])
+            absent[column] = np.array([is_no_number(cell) for cell in given])
         else:
             columns[f"raw:{column}"] = given
             absent[column] = np.array([not cell for cell in given])
@@ -150,7 +150,7 @@ def _table(cells: Cells, name: str, modality: TabularConfig, config: StudyConfig
 def _numbers(cells: Cells, given: Sequence[str], column: str, modality: str) -> np.ndarray:
     values = np.full(len(given), np.nan)
     for row, cell in enumerate(given):
-        if not cell or cell.lower() in ABSENT:
+        if is_no_number(cell):
             continue
         try:
             number = float(cell)

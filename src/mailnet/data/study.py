@@ -37,6 +37,7 @@ class StudyData:
         labels: Task -> (N,) int64 with -1 where unknown, or (N, K) float32 with NaN for multilabel.
         tables: Tabular modality -> its fitted state.
         bad: One error for every unreadable image that was left out.
+        bad_rows: Of each of these, ``row`` of its study in the manifest's frame.
     """
 
     config: StudyConfig
@@ -48,6 +49,7 @@ class StudyData:
     labels: dict[str, np.ndarray]
     tables: dict[str, TableState] = field(default_factory=dict)
     bad: list[MailnetError] = field(default_factory=list)
+    bad_rows: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -85,6 +87,7 @@ def load_study(
     frame = _renumbered(wanted)
     arrays, errors = _images(frame, config, cache)
     bad = _listed(errors)
+    bad_rows = [int(frame["row"].iloc[row]) for row in sorted(errors) for _ in errors[row]]
     if bad and not skip_bad:
         raise together(bad)
     if bad:
@@ -114,14 +117,8 @@ def load_study(
         labels={name: _labels(name, frame, config) for name in config.tasks},
         tables=fitted,
         bad=bad,
+        bad_rows=bad_rows,
     )
-
-
-def find_image_problems(
-    frame: pd.DataFrame, config: StudyConfig, cache: str | Path | None = None
-) -> list[MailnetError]:
-    """Return one error for every image of a manifest's frame that cannot be used; what can be used is cached."""
-    return _listed(_images(frame, config, cache)[1])
 
 
 def fit_tables(config: StudyConfig, frame: pd.DataFrame) -> dict[str, TableState]:

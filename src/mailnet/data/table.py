@@ -137,14 +137,16 @@ class TableState:
                 continue
             try:
                 values[row] = float(cell)
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError):
+                values[row] = np.inf
+            if np.isinf(values[row]):
                 raise DataError(
                     f"'{name}' is '{cell}', not a number",
                     study=None if ids is None else ids[row],
                     modality=self.modality,
                     remedy="Give a number, or nothing where there is none",
-                ) from error
-        return np.where(np.isfinite(values), values, np.nan)
+                )
+        return values
 
     def _refuse_missing(self, missing: np.ndarray, name: str, ids: Sequence[str] | None) -> None:
         if missing.any():

@@ -10,6 +10,9 @@ from typing import Any
 
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 
+# What programs write for a number that is absent, in lower case.
+ABSENT = ("", "nan", "na", "n/a", "none", "null")
+
 
 def cell_text(value: Any) -> str:
     """Return a cell as text: an absent value is empty, a whole float has no decimal point.
@@ -26,6 +29,15 @@ def cell_text(value: Any) -> str:
     text = str(value).strip()
     # The absent values of pandas, which this file does without.
     return "" if text in ("<NA>", "NaT") else text
+
+
+def is_no_number(text: str) -> bool:
+    """Return whether a cell says that its number is absent.
+
+    >>> is_no_number(""), is_no_number("N/A"), is_no_number("0")
+    (True, True, False)
+    """
+    return text.lower() in ABSENT
 
 
 def canonical(value: Any) -> str:

@@ -95,7 +95,7 @@ def evaluate(
             "groups": int(data.frame["group"].nunique()),
             "modalities": {name: int(present.sum()) for name, present in data.present.items()},
             "subgroups": {column: int(data.frame[f"subgroup:{column}"].nunique()) for column in data.config.subgroups},
-            "bad": len({error.study for error in data.bad}),
+            "bad": len(set(data.bad_rows)),
         },
         "settings": settings.model_dump(mode="json"),
         "tasks": _tasks(data, probabilities, measured, settings),

@@ -19,11 +19,11 @@ def prediction_table(data: StudyData, probabilities: Mapping[str, np.ndarray]) -
         probabilities: Task -> (N, K).
 
     Returns:
-        ``row`` (counted from 1), ``id``, ``split``, ``group``, per subgroup column ``subgroup:<column>``, per modality
-        ``has:<modality>``, and per task ``label:<task>`` (-1 unknown; of a multilabel task ``label:<task>:<class>``,
-        NaN unknown) and ``prob:<task>:<class>``.
+        ``row`` (of the manifest, counted from 1), ``id``, ``split``, ``group``, per subgroup column
+        ``subgroup:<column>``, per modality ``has:<modality>``, and per task ``label:<task>`` (-1 unknown; of a
+        multilabel task ``label:<task>:<class>``, NaN unknown) and ``prob:<task>:<class>``.
     """
-    columns: dict[str, Any] = {"row": np.arange(1, len(data) + 1)}
+    columns: dict[str, Any] = {"row": data.frame["row"].to_numpy()}
     columns |= {name: data.frame[name].astype(str).to_numpy() for name in ("id", "split", "group")}
     for column in data.config.subgroups:
         columns[f"subgroup:{column}"] = data.frame[f"subgroup:{column}"].astype(str).to_numpy()

@@ -13,6 +13,7 @@ import pandas as pd
 
 from mailnet.data.config import SPLITS, StudyConfig
 from mailnet.errors import MailnetError
+from mailnet.metrics.multilabel import THRESHOLD
 from mailnet.metrics.values import Array
 from mailnet.report.results import TaskResult
 from mailnet.report.words import listing
@@ -36,7 +37,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Example:
-    """One study: its row in predictions.parquet counted from 1, what is true, what was said and how surely."""
+    """One study: its row in the table of studies counted from 1, what is true, what was said and how surely."""
 
     row: int
     truth: str
@@ -73,7 +74,7 @@ def find_examples(
         config: The study, whose images are read again.
         split: The split that was evaluated, or ``all``.
         tasks: Results with labels and probabilities.
-        predictions: The table they came from; its ``id`` finds the images and is not shown.
+        predictions: The table they came from; its ``row`` finds the images.
         data_root: Where the images lie now, when they have moved.
         cache: Folder of decoded images.
     """
@@ -81,12 +82,15 @@ def find_examples(
     if predictions is None:
         found.note = "The run has no predictions.parquet, so no examples can be shown."
         return found
-    pictures = _Pictures(config, predictions["id"].astype(str).tolist())
+    pictures = _Pictures(config, predictions["row"].tolist())
     pictures.load(split, data_root, cache)
     for task in tasks:
         if task.labels is not None:
             right, wrong = _choose(task)
-            found.tasks[task.name] = tuple([_example(task, row, pictures) for row in rows] for rows in (right, wrong))  # type: ignore[assignment]
+            found.tasks[task.name] = (
+                [_example(task, row, True, pictures) for row in right],
+                [_example(task, row, False, pictures) for row in wrong],
+            )
     found.note = pictures.note
     return found
 
@@ -94,10 +98,10 @@ def find_examples(
 class _Pictures:
     """Images by row of the predictions, within a budget of bytes."""
 
-    def __init__(self, config: StudyConfig, ids: list[str]) -> None:
-        self.config, self.ids, self.left, self.note = config, ids, BUDGET, ""
+    def __init__(self, config: StudyConfig, rows: list[int]) -> None:
+        self.config, self.rows, self.left, self.note = config, rows, BUDGET, ""
         self.data: StudyData | None = None
-        self.place: dict[str, int] = {}
+        self.place: dict[int, int] = {}
 
     def load(self, split: str, data_root: str | Path | None, cache: str | Path | None) -> None:
         """Find the decoded images again; where that fails, leave a note."""
@@ -120,10 +124,10 @@ class _Pictures:
                 "without."
             )
         else:
-            self.place = {study: row for row, study in enumerate(self.data.frame["id"].astype(str))}
+            self.place = {row: place for place, row in enumerate(self.data.frame["row"])}
 
     def of(self, row: int) -> list[Picture]:
-        place = self.place.get(self.ids[row])
+        place = self.place.get(self.rows[row])
         return [self._picture(name, place) for name in self.config.modalities]
 
     def _picture(self, name: str, place: int | None) -> Picture:
@@ -167,7 +171,8 @@ def _choose(task: TaskResult) -> tuple[list[int], list[int]]:
     known = np.flatnonzero(task.known)
     if task.kind == "multilabel":
         error = np.nan_to_num(np.abs(probabilities - labels), nan=0.0).max(1)
-        right, confidence, group = error < 0.5, error, np.zeros(len(labels), int)
+        same = ((probabilities > THRESHOLD) == (labels == 1)) | np.isnan(labels)
+        right, confidence, group = same.all(1), error, np.zeros(len(labels), int)
     else:
         right, confidence, group = probabilities.argmax(1) == labels, probabilities.max(1), labels
     wrong = [int(r) for r in known[~right[known]][np.argsort(-confidence[known[~right[known]]], kind="stable")][:SHOWN]]
@@ -177,16 +182,17 @@ def _choose(task: TaskResult) -> tuple[list[int], list[int]]:
     return [int(row) for row in drawn[np.lexsort((group[drawn], turn))][:SHOWN]], wrong
 
 
-def _example(task: TaskResult, row: int, pictures: _Pictures) -> Example:
+def _example(task: TaskResult, row: int, right: bool, pictures: _Pictures) -> Example:
     assert task.labels is not None
     assert task.probabilities is not None
     label, probability = task.labels[row], task.probabilities[row]
     if task.kind == "multilabel":
         truth = listing([c for c, y in zip(task.classes, label, strict=True) if y == 1]) or "none"
-        said = listing([c for c, p in zip(task.classes, probability, strict=True) if p >= 0.5]) or "none"
+        said = listing([c for c, p in zip(task.classes, probability, strict=True) if p > THRESHOLD]) or "none"
         worst = int(np.nanargmax(np.abs(probability - label)))
         sure = float(max(probability[worst], 1 - probability[worst]))
-        return Example(row + 1, truth, said, sure, truth == said, pictures.of(row))
+        return Example(pictures.rows[row], truth, said, sure, right, pictures.of(row))
     k = int(probability.argmax())
-    shown = pictures.of(row)
-    return Example(row + 1, task.classes[int(label)], task.classes[k], float(probability[k]), k == label, shown)
+    return Example(
+        pictures.rows[row], task.classes[int(label)], task.classes[k], float(probability[k]), right, pictures.of(row)
+    )

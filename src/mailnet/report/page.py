@@ -24,8 +24,8 @@ from mailnet.report.summary import summarise_data, summarise_model
 # SVG dash patterns of the legend, as charts.DASHES draws them.
 LEGEND_DASHES = ("none", "6 3", "2 3", "7 2.5 2 2.5", "11 4", "3.5 2.5", "8 2 2 2 2 2", "2 4")
 CLASS_COLUMNS = (("sensitivity", "Sensitivity"), ("specificity", "Specificity"), ("precision", "Precision (PPV)"),
-                 ("npv", "NPV"), ("f1", "F1"), ("auroc", "AUROC"), ("auprc", "AUPRC"))  # fmt: skip
-PERCENT_COLUMNS = ("sensitivity", "specificity", "precision", "npv")
+                 ("f1", "F1"), ("auroc", "AUROC"), ("auprc", "AUPRC"))  # fmt: skip
+PERCENT_COLUMNS = ("sensitivity", "specificity", "precision")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +10,15 @@ from typing import Any
 from mailnet.data.config import ImageConfig, StudyConfig
 from mailnet.report.words import count, listing, magnitude, plural
 
+LISTED = 20
+
 
 @dataclass(frozen=True)
 class BadStudies:
-    """Images that could not be used for one reason: how many, where (a modality or task), and what would mend them."""
+    """Images that could not be used for one reason: how many, of which rows, where, and what would mend them."""
 
     n: int
+    rows: str
     place: str
     remedy: str
 
@@ -37,7 +40,9 @@ def summarise_data(config: StudyConfig, data: Mapping[str, Any]) -> DataSummary:
     """Return the data section from data.json; what that lacks is left open."""
     studies: Mapping[str, Any] = data.get("studies", {})
     splits, bad = list(studies), data.get("bad") or []
-    reasons = Counter((str(b.get("modality") or b.get("task") or "-"), str(b.get("remedy") or "-")) for b in bad)
+    reasons: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for one in bad:
+        reasons[str(one.get("modality") or "-"), str(one.get("remedy") or "-")].append(one["row"])
     return DataSummary(
         sentence=_sentence(config, studies),
         modality_columns=["kind", "input", "values in the file", *splits],
@@ -48,9 +53,17 @@ def summarise_data(config: StudyConfig, data: Mapping[str, Any]) -> DataSummary:
             for task, spec in config.tasks.items()
             if splits
         },
-        bad=[BadStudies(n, place, remedy) for (place, remedy), n in reasons.most_common()],
+        bad=[
+            BadStudies(len(rows), _rows(rows), place, remedy)
+            for (place, remedy), rows in sorted(reasons.items(), key=lambda item: -len(item[1]))
+        ],
         bad_total=len(bad),
     )
+
+
+def _rows(rows: list[int]) -> str:
+    named = [f"row {row}" for row in rows[:LISTED]]
+    return listing(named) if len(rows) <= LISTED else f"{', '.join(named)}, ..."
 
 
 def summarise_model(config: StudyConfig, record: Mapping[str, Any], counts: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -142,7 +142,7 @@ def read_history(run: Path) -> list[dict[str, Any]]:
 
 
 def describe_data(data: StudyData) -> dict[str, Any]:
-    """Return the contents of ``data.json``: counts and ranges, and of bad studies no identifier but a row number."""
+    """Return the contents of ``data.json``: counts and ranges, and of bad studies a row number and no identifier."""
     rows = {split: data.rows(split) for split in SPLITS}
     tasks = {
         name: {
@@ -166,15 +166,13 @@ def describe_data(data: StudyData) -> dict[str, Any]:
         "studies": {split: len(index) for split, index in rows.items()},
         "modalities": modalities,
         "tasks": tasks,
-        "bad": [_without_identity(error, data.config) for error in data.bad],
+        "bad": [{"row": row, **_without_identity(bad)} for row, bad in zip(data.bad_rows, data.bad, strict=True)],
     }
 
 
-def _without_identity(error: MailnetError, config: StudyConfig) -> dict[str, str]:
-    keys = ["modality", "message", "remedy"]
-    if config.id is None:
-        keys.insert(0, "study")  # a row number; an id column may hold what identifies a patient, as may file names
-    return {key: value for key, value in error.as_dict().items() if key in keys}
+def _without_identity(error: MailnetError) -> dict[str, str]:
+    # An id column may hold what identifies a patient, as may file names.
+    return {key: value for key, value in error.as_dict().items() if key in ("modality", "message", "remedy")}
 
 
 def _label_counts(labels: np.ndarray[Any, Any], classes: Sequence[str], several: bool) -> dict[str, int]:

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from mailnet.data.cells import ABSENT
 from mailnet.data.config import NAME
 from mailnet.data.init.draft import Draft, split_of, task_keys
 from mailnet.data.locations import folder_of, split_location
 from mailnet.data.readers import known_suffixes
 from mailnet.data.sources import read_table
-from mailnet.data.values import NUMBER, nearest
+from mailnet.data.values import ABSENT, NUMBER, nearest
 from mailnet.errors import ConfigError
 
 LABELS = ("label", "labels", "class", "diagnosis", "dx", "target", "finding", "pathology", "outcome", "category", "y")
