@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 
 import mailnet
 from factory import read_table, write_study, write_table
@@ -148,6 +149,34 @@ def test_a_path_may_not_leave_the_data_root(study: Path, tmp_path: Path, predict
     write_table(tmp_path / "new.csv", [row])
     with pytest.raises(DataError, match="leaves the data root"):
         predictor.predict(tmp_path / "new.csv")
+
+
+@pytest.mark.parametrize("word", ["NA", "nan", "None"])
+def test_a_number_is_absent_in_prediction_as_in_training(predictor: Predictor, word: str) -> None:
+    empty, said = (predictor.predict({"age": age, "site": "north"}) for age in ("", word))
+    np.testing.assert_array_equal(said.probabilities["grade"], empty.probabilities["grade"])
+    with pytest.raises(DataError, match="no modality"):
+        predictor.predict({"age": word})
+
+
+def test_an_infinite_number_is_refused(predictor: Predictor) -> None:
+    with pytest.raises(DataError, match="'age' is 'inf', not a number"):
+        predictor.predict({"age": "inf", "site": "north"})
+
+
+def test_a_full_disk_leaves_the_earlier_bundle(
+    data: StudyData, predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write(data, tmp_path / "bundle", "mail", {"width": "nano"})
+    before = (folder / "config.json").read_bytes()
+
+    def refuse(*_: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("mailnet.bundle.store.save_file", refuse)
+    with pytest.raises(RunError, match=r"No space left on device.*Free space"):
+        save_bundle(folder, predictor.model, "mail", {"width": "nano"}, data.config, {})
+    assert (folder / "config.json").read_bytes() == before
 
 
 def test_unknown_modality_to_leave_out(predictor: Predictor) -> None:

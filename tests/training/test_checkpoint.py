@@ -80,7 +80,7 @@ def test_a_refused_write_keeps_the_checkpoint_before(tmp_path: Path, monkeypatch
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mailnet.training.checkpoint.save_file", full)
+    monkeypatch.setattr("mailnet.bundle.store.save_file", full)
     with pytest.raises(RunError, match="No space left"):
         checkpoints.save("two", {"network": {"w": torch.ones(1)}}, {"epoch": 2}, None)
     found = checkpoints.load()

@@ -2,6 +2,6 @@
 
 from mailnet.bundle.predictions import Predictions
 from mailnet.bundle.predictor import Predictor, load
-from mailnet.bundle.store import Bundle, read_bundle, save_bundle
+from mailnet.bundle.store import Bundle, read_bundle, save_bundle, write_tensors
 
-__all__ = ["Bundle", "Predictions", "Predictor", "load", "read_bundle", "save_bundle"]
+__all__ = ["Bundle", "Predictions", "Predictor", "load", "read_bundle", "save_bundle", "write_tensors"]

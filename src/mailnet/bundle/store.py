@@ -11,7 +11,7 @@ from typing import Any, cast
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 import mailnet
 from mailnet.bundle.card import model_card
@@ -97,8 +97,7 @@ def save_bundle(
         "preprocessing": {name: section.model_dump(mode="json") for name, section in config.modalities.items()},
         "tables": {name: state.to_dict() for name, state in tables.items()},
     }
-    with replacing(new / WEIGHTS) as temporary:
-        save_file({name: tensor.detach().contiguous().cpu() for name, tensor in model.state_dict().items()}, temporary)
+    write_tensors(new / WEIGHTS, model.state_dict())
     write_json(new / CONFIG, values)
     write_text(new / CARD, model_card(values, sum(p.numel() for p in model.parameters()), counts))
     if folder.exists():
@@ -106,6 +105,19 @@ def save_bundle(
     new.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
     return folder
+
+
+def write_tensors(path: str | Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file at once or not at all.
+
+    Raises:
+        RunError: The system refused the write.
+    """
+    with replacing(path) as temporary:
+        try:
+            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary)
+        except SafetensorError as error:  # how the library reports what the system refused
+            raise OSError(str(error)) from error
 
 
 def read_bundle(path: str | Path) -> Bundle:

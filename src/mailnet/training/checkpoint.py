@@ -13,11 +13,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from mailnet.bundle import write_tensors
 from mailnet.errors import RunError
-from mailnet.files import read_json, replacing, write_json
+from mailnet.files import read_json, write_json
 
 POINTER = "latest.json"
 REMEDY = "Delete the run folder and train again"
@@ -51,7 +52,7 @@ class Checkpoints:
         for old in (target, unfinished):
             shutil.rmtree(old, ignore_errors=True)
         for file, values in tensors.items():
-            _write(unfinished / f"{file}.safetensors", values)
+            write_tensors(unfinished / f"{file}.safetensors", values)
         write_json(unfinished / "state.json", state)
         unfinished.rename(target)
         write_json(self.folder / POINTER, {"checkpoint": name})
@@ -79,7 +80,7 @@ class Checkpoints:
         Raises:
             RunError: The system refused the write.
         """
-        _write(self._best(epoch), tensors)
+        write_tensors(self._best(epoch), tensors)
 
     def load_best(self, epoch: int) -> dict[str, Tensor]:
         """Return the weights of an epoch.
@@ -91,14 +92,6 @@ class Checkpoints:
 
     def _best(self, epoch: int | None) -> Path:
         return self.folder / f"best-{epoch}.safetensors"
-
-
-def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    with replacing(path) as temporary:
-        try:
-            save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, temporary)
-        except SafetensorError as error:  # how the library reports what the system refused
-            raise OSError(str(error)) from error
 
 
 def _read(path: Path) -> dict[str, Tensor]:
