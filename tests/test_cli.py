@@ -134,7 +134,23 @@ def test_skip_bad_trains_without_the_bad_study(mailnet: Command, tmp_path: Path)
     status, _, err = mailnet("train", study, "--out", run)
     assert (status, "study s000, modality ct" in err) == (2, True)
     assert mailnet("train", study, "--out", run, "--skip-bad")[0] == 0
-    assert len(json.loads((run / "data.json").read_text())["bad"]) == 1
+    (bad,) = json.loads((run / "data.json").read_text())["bad"]
+    assert (bad["row"], bad["modality"], "study" in bad) == (1, "ct", False)
+
+
+def test_skip_bad_evaluates_and_predicts_without_the_bad_study(mailnet: Command, tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study", n=30, train={"epochs": 1}, evaluation={"bootstrap": 0})
+    table, run = study.parent / "studies.csv", tmp_path / "run"
+    (study.parent / read_table(table)[24]["ct"]).write_bytes(b"no image")
+    assert "report" in mailnet("train", study, "--out", run, "--skip-bad")[2].splitlines()[-1]
+    assert mailnet("report", run)[0] == 2
+    status, _, err = mailnet("report", run, "--skip-bad")
+    assert (status, "1 studies that cannot be read were left out" in err) == (0, True)
+    assert "row 25" in (run / "report.html").read_text()
+    status, out, err = mailnet("predict", run, study, "--skip-bad", "--json")
+    found = json.loads(out)
+    assert (status, len(found["predictions"]), found["bad"][0]["study"]) == (0, 29, "s024")
+    assert "Left out: study s024" in err
 
 
 def test_help_and_version_load_nothing() -> None:

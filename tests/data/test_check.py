@@ -72,6 +72,17 @@ def test_all_that_is_wrong_is_found_in_one_pass(study: Make, tmp_path: Path) -> 
     assert all("remedy" in problem for problem in report.as_dict()["problems"])
 
 
+def test_a_bad_image_does_not_hide_a_bad_table(study: Make, tmp_path: Path) -> None:
+    def emptied(rows: Rows) -> None:
+        for row in rows:
+            row["age"] = ""
+
+    config = study(emptied)
+    (tmp_path / "study" / "images" / "ct000.png").unlink()
+    messages = [problem["message"] for problem in check_study(config).as_dict()["problems"]]
+    assert messages == ["the file does not exist", "'age' has no value in any training study"]
+
+
 def test_values_outside_the_declared_range(study: Make) -> None:
     report = check_study(study(modalities={"ct": {"range": [0, 20]}}))
     assert len(found(report, "outside the declared range")) == 60

@@ -110,7 +110,7 @@ def train(
         print_json({"run": str(result.run), "best": result.best})
         return
     print(result.run)
-    say(f"Next: mailnet report {result.run}")
+    say(f"Next: mailnet report {result.run}{' --skip-bad' if skip_bad else ''}")
 
 
 @app.command()
@@ -141,7 +141,9 @@ def evaluate(
 @app.command()
 def predict(
     model: Annotated[Path, typer.Argument(help="A run or a bundle.", show_default=False)],
-    manifest: Annotated[Path, typer.Argument(help="CSV or Parquet with the study's columns.", show_default=False)],
+    manifest: Annotated[
+        Path, typer.Argument(help="CSV or Parquet with the study's columns, or a study.yaml.", show_default=False)
+    ],
     out: Annotated[
         Path | None, typer.Option(help="CSV or Parquet file; default stdout as CSV.", show_default=False)
     ] = None,
@@ -164,9 +166,11 @@ def predict(
             frame.to_parquet(temporary) if out.suffix == ".parquet" else frame.to_csv(temporary, index=False)
         say(f"{len(frame)} studies -> {out}")
     if as_json:
-        print_json({"predictions": predictions.as_dicts()})
+        print_json({"predictions": predictions.as_dicts(), "bad": [problem.as_dict() for problem in predictions.bad]})
     elif out is None:
         predictions.to_frame().to_csv(sys.stdout, index=False)
+    for problem in predictions.bad:
+        say(f"Left out: {problem}")
 
 
 @app.command()
@@ -174,6 +178,7 @@ def report(
     run: RunPath,
     out: Annotated[Path | None, typer.Option(help="HTML file; default report.html in the run.")] = None,
     data_root: DataRoot = None,
+    skip_bad: SkipBad = False,
     cache: Cache = None,
     as_json: Json = False,
 ) -> None:
@@ -181,7 +186,7 @@ def report(
     from mailnet.report import write_report
 
     if not (run / "evaluation.json").is_file():
-        _evaluate(run, data_root=data_root, cache=cache)
+        _evaluate(run, data_root=data_root, skip_bad=skip_bad, cache=cache)
     page = write_report(run, out, data_root=data_root, cache=cache)
     if as_json:
         print_json({"report": str(page)})
@@ -197,12 +202,13 @@ def demo(
     out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/demo"),
     data_root: DataRoot = None,
     overrides: Overrides = None,
+    skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
     """The main job in one command: data, training, evaluation, report."""
     from mailnet.cli.demo import run_demo
 
-    result = run_demo(study, out, data_root=data_root, overrides=overrides or ())
+    result = run_demo(study, out, data_root=data_root, overrides=overrides or (), skip_bad=skip_bad)
     if as_json:
         print_json(result)
         return
@@ -232,7 +238,10 @@ def info(
 def _evaluate(run: Path, study: Path | None = None, **options: Any) -> dict[str, Any]:
     from mailnet.evaluation import evaluate as evaluate_run
 
-    return evaluate_run(run, study=study, **options)
+    result = evaluate_run(run, study=study, **options)
+    if bad := result["data"]["bad"]:
+        say(f"{bad} studies that cannot be read were left out; 'mailnet check' lists them")
+    return result
 
 
 def _print_evaluation(result: dict[str, Any]) -> None:

@@ -11,7 +11,12 @@ from mailnet.cli.output import say
 
 
 def run_demo(
-    study: Path | None, out: Path, *, data_root: Path | None = None, overrides: Sequence[str] = ()
+    study: Path | None,
+    out: Path,
+    *,
+    data_root: Path | None = None,
+    overrides: Sequence[str] = (),
+    skip_bad: bool = False,
 ) -> dict[str, Any]:
     """Train, evaluate and report a study, by default a phantom that is generated first.
 
@@ -20,6 +25,7 @@ def run_demo(
         out: Folder of the demo; the run is ``out/run``.
         data_root: Of the study.
         overrides: Of the study.
+        skip_bad: Leave studies with an unreadable image out.
 
     Returns:
         ``run``, ``report``, ``seconds``, ``evaluation`` and ``notes`` (lines for people).
@@ -40,8 +46,8 @@ def run_demo(
             f"By construction of the phantom, the best possible accuracy of 'finding' is {best}, and "
             f"{accuracy_bound(['mri', 'ct', 'spect']):.0%} from all three: what goes beyond one modality is fusion."
         )
-    run = train(load_config(study, overrides, data_root), out / "run").run
-    evaluation = evaluate(run, data_root=data_root)
+    run = train(load_config(study, overrides, data_root), out / "run", skip_bad=skip_bad).run
+    evaluation = evaluate(run, data_root=data_root, skip_bad=skip_bad)
     report = write_report(run, data_root=data_root)
     seconds = time.monotonic() - started
     notes.append(f"{seconds:.0f} seconds in all")

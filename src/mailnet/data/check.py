@@ -89,6 +89,8 @@ def check_study(config: StudyConfig) -> CheckReport:
     except DataError as error:
         return CheckReport(problems=[error])
     frame = manifest.frame
+    # Tables that are wrong themselves would only say so again.
+    tables_fit = not problems
     report = CheckReport(problems=problems, studies=len(frame), groups=int(frame["group"].nunique()))
     report.splits = _by_split(frame["split"])
     report.present = {name: _by_split(frame["split"][frame[f"has:{name}"]]) for name in config.modalities}
@@ -100,7 +102,7 @@ def check_study(config: StudyConfig) -> CheckReport:
             report.warnings += _duplicates(frame, name, pictures, Locator(config.root))
             sizes = Counter(result.size for result in pictures.values() if isinstance(result, _Picture))
             report.sizes[name] = dict(sizes.most_common())
-    if not problems:
+    if tables_fit:
         try:
             fit_tables(config, frame)
         except DataError as error:
