@@ -1,6 +1,6 @@
 """Train the examples over several seeds and print the tables of docs/results.md.
 
-    python benchmarks/results.py --data-root DATA [--study busbra ...] [--network mail ...] [--seeds 0 1 2] [--runs runs]
+    python benchmarks/results.py --data-root DATA [--study NAME ...] [--network NAME ...] [--seeds N ...]
 
 Each run is what ``mailnet train examples/STUDY/study.yaml --set model.name=NETWORK --set train.seed=SEED`` makes, in
 ``RUNS/STUDY-NETWORK-SEED``; those that are finished are not trained again, those that were stopped go on.
