@@ -18,8 +18,8 @@ from mailnet.training.run import read_history
 MOMENTS = [
     ("trainer:batch_losses", 1),  # before anything was learnt
     ("trainer:batch_losses", 5),  # inside the second epoch
-    ("checkpoint:_write", 2),  # between the files of the first checkpoint
-    ("checkpoint:_write", 11),
+    ("checkpoint:write_tensors", 2),  # between the files of the first checkpoint
+    ("checkpoint:write_tensors", 11),
     ("checkpoint:write_json", 4),  # a checkpoint is whole, but not yet named as the latest
     ("checkpoint:write_json", 5),
     ("trainer:write_history", 1),  # the epoch is in the checkpoint, not yet in metrics.jsonl
