@@ -11,7 +11,7 @@ from killed import CONTEXT, _train, train_until
 from safetensors.numpy import load_file
 from small_study import small_config
 
-from mailnet.data.config import StudyConfig
+from mailnet.data.config import ModelConfig, StudyConfig
 from mailnet.training.run import read_history
 
 # 2 epochs of 3 steps: 4 checkpoints within epochs, each of 3 tensor files, 2 at their ends.
@@ -41,6 +41,9 @@ def study(request: pytest.FixtureRequest, folder: Path) -> tuple[StudyConfig, Pa
     n = 30 if request.param == "paired" else 60
     settings = {"checkpoint_minutes": 0, "accumulate": 2, "batch_size": n // 5, "label_smoothing": 0.1}
     config = small_config(place, regime=request.param, n=n, **settings)
+    if request.param == "unpaired":  # a network that draws numbers of its own too
+        options = {**config.model.options, "dropout": 0.2}
+        config = config.model_copy(update={"model": ModelConfig(name="robust_mail", options=options)})
     assert train_until(config, place / "whole", place / "cache") == 0
     return config, place / "cache", place / "whole"
 
