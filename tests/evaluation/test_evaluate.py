@@ -18,6 +18,7 @@ from mailnet.data.study import load_study
 from mailnet.errors import ConfigError, DataError, MailnetError, RunError
 from mailnet.evaluation import evaluate
 from mailnet.metrics import measure
+from mailnet.report import write_report
 
 MakeRun = Callable[..., Path]
 
@@ -138,6 +139,33 @@ def test_other_study(make_run: MakeRun, cache: Path, tmp_path: Path) -> None:
 def test_other_study_does_not_replace_the_own_results(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--out"):
         evaluate(tmp_path / "run", tmp_path / "study.yaml")
+
+
+def test_report_of_another_study_is_of_that_study(make_run: MakeRun, cache: Path, tmp_path: Path) -> None:
+    run, out = make_run(n=30), tmp_path / "out"
+    other = write_study(tmp_path / "other", n=36, name="elsewhere", model={"name": "two_branch_resnet18"})
+    evaluate(run, other, split="all", out=out, cache=cache, device="cpu", bootstrap=0)
+    page = write_report(out, cache=cache).read_text()
+    for words in (
+        "<h1>elsewhere</h1>",
+        "External evaluation",
+        "trained on another study, “made-up”",
+        "Network</dt><dd>mail<",
+    ):
+        assert words in page, words
+    assert "which training has used" not in page
+    assert page.count("data:image/jpeg") > 0
+    assert not (run / "evaluation.json").exists()
+
+
+def test_results_never_go_into_another_run(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run(n=30)
+    (tmp_path / "another").mkdir()
+    (tmp_path / "another" / "run.json").write_text("{}")
+    with pytest.raises(RunError, match="holds another run"):
+        evaluate(run, split="val", out=tmp_path / "another")
+    with pytest.raises(ConfigError, match="--out"):
+        evaluate(run, tmp_path / "study.yaml", out=run)
 
 
 def test_other_study_without_a_modality(make_run: MakeRun, cache: Path, tmp_path: Path) -> None:

@@ -68,7 +68,9 @@ def make_findings_run(folder: Path, n: int = 300) -> Path:
     truth[rng.random(truth.shape) < 0.1] = np.nan
     level = rng.choice(4, n)
     graded = _probability(rng, level, 4, 2.0)
-    frame = pd.DataFrame({"row": range(1, n + 1), "id": [f"P{k:05d}" for k in range(n)], "label:severity": level})
+    frame = pd.DataFrame(
+        {"row": range(1, n + 1), "split": "test", "id": [f"P{k:05d}" for k in range(n)], "label:severity": level}
+    )
     frame[[f"label:findings:{c}" for c in FINDINGS]] = truth
     frame[[f"prob:findings:{c}" for c in FINDINGS]] = probability
     frame[[f"prob:severity:{c}" for c in SEVERITY]] = graded
@@ -158,7 +160,7 @@ def _config(data: Path, classes: tuple[str, ...]) -> dict[str, Any]:
 def _evaluation(
     rng: np.random.Generator, test: pd.DataFrame, classes: tuple[str, ...]
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    predictions = pd.DataFrame({"row": test["row"] + 1, "id": test["patient"]})
+    predictions = pd.DataFrame({"row": test["row"] + 1, "split": "test", "id": test["patient"]})
     tasks: dict[str, Any] = {}
     modalities: dict[str, Any] = {"only": {m: {} for m in MODALITIES}, "without": {m: {} for m in MODALITIES}}
     subgroups: dict[str, Any] = {"scanner": {}}

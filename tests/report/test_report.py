@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -176,6 +177,14 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
         (run / name).write_text("{")
         with pytest.raises(RunError, match=name):
             write_report(run)
+
+
+def test_results_of_a_newer_mailnet_are_refused(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", n=120, images=False)
+    values = json.loads((run / "evaluation.json").read_text())
+    (run / "evaluation.json").write_text(json.dumps(values | {"format": 99, "mailnet": "9.0"}))
+    with pytest.raises(RunError, match=r"newer mailnet, 9\.0.*Update mailnet"):
+        write_report(run)
 
 
 def test_sample_classes_are_those_of_the_phantom() -> None:

@@ -69,9 +69,9 @@ class SplitConfig(Section):
 
     column: str | None = None
     values: dict[Split, Scalar | list[Scalar]] = {}
-    train: float = Field(0.7, gt=0, lt=1)
-    val: float = Field(0.1, gt=0, lt=1)
-    test: float = Field(0.2, ge=0, lt=1)
+    train: float = Field(0.7, ge=0, le=1)
+    val: float = Field(0.1, ge=0, le=1)
+    test: float = Field(0.2, ge=0, le=1)
     seed: int = 0
 
     @model_validator(mode="after")

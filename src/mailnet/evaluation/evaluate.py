@@ -12,15 +12,15 @@ import numpy as np
 
 import mailnet
 from mailnet.bundle import Predictor, load
-from mailnet.data.config import EvaluationConfig, load_config
+from mailnet.data.config import EvaluationConfig, dump_config, load_config
 from mailnet.data.progress import progress
 from mailnet.data.study import StudyData
-from mailnet.errors import ConfigError
+from mailnet.errors import ConfigError, RunError
 from mailnet.evaluation.curves import task_curves
 from mailnet.evaluation.inputs import load_studies
 from mailnet.evaluation.predictions import prediction_table
 from mailnet.evaluation.tables import Measure, modality_tables, plan_hiding, subgroup_tables
-from mailnet.files import read_json, replacing, write_json
+from mailnet.files import read_json, replacing, write_json, write_text
 from mailnet.metrics import measure
 from mailnet.nn.counts import count_operations, count_parameters
 from mailnet.nn.noise import get_noise
@@ -48,7 +48,8 @@ def evaluate(
         study: Another study.yaml, for external validation; default the run's own.
         split: ``train``, ``val``, ``test`` or ``all``; of another study ``all`` is every study, without regard to
             splits.
-        out: Folder for the two files; default the run. Needed with ``study``, since a run holds its own results.
+        out: Folder for the two files, and for the resolved study.yaml, so that a report can be written of them;
+            default the run. Needed with ``study``, since a run holds its own results.
         data_root: Where the images lie now; default as the study.yaml says.
         skip_bad: Leave studies with an unreadable image out.
         cache: Folder of decoded images.
@@ -60,14 +61,18 @@ def evaluate(
         alone and left out, and what the model is. No identifier of a study is in it.
 
     Raises:
-        RunError: The run cannot be read or the files cannot be written.
+        RunError: The run cannot be read, ``out`` is another run, or the files cannot be written.
         ConfigError: The split is unknown, the study does not fit the model, or ``out`` is missing.
         DataError: The data cannot be read.
     """
-    if study is not None and out is None:
+    folder = Path(run if out is None else out)
+    own = folder.resolve() == Path(run).resolve()
+    if study is not None and own:
         raise ConfigError(
             "an evaluation on another study would replace the run's own", remedy="Give a folder for it with --out"
         )
+    if not own and (folder / "run.json").is_file():
+        raise RunError("holds another run", file=folder, remedy="Choose another folder with --out")
     predictor = load(run, device)
     data = load_studies(
         predictor, Path(run), None if study is None else Path(study), split, data_root, skip_bad=skip_bad, cache=cache
@@ -102,7 +107,8 @@ def evaluate(
         "subgroups": subgroup_tables(data, probabilities, measured),
         "modalities": modalities,
     }
-    folder = Path(run if out is None else out)
+    if not own:
+        write_text(folder / "study.yaml", dump_config(data.config))
     with replacing(folder / "predictions.parquet") as temporary:
         prediction_table(data, probabilities).to_parquet(temporary, index=False)
     write_json(folder / "evaluation.json", result)

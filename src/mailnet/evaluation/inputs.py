@@ -38,7 +38,7 @@ def load_studies(
         config = _prepared_alike(config, predictor, study)
         if split == "all":
             # Another study's own division means nothing to this model: every study of it is a test.
-            whole = SplitConfig.model_construct(train=0.0, val=0.0, test=1.0)
+            whole = SplitConfig(train=0.0, val=0.0, test=1.0)
             config, split = config.model_copy(update={"split": whole}), "test"
     splits = [name for name in SPLITS if name == split] or None
     return load_study(config, cache=cache, skip_bad=skip_bad, tables=_tables(config, predictor), splits=splits)

@@ -16,10 +16,15 @@ LOSS_GAP = 1.5
 
 
 def find_cautions(
-    config: StudyConfig, split: str, data: Mapping[str, Any], tasks: list[TaskResult], history: History | None
+    config: StudyConfig,
+    split: str,
+    data: Mapping[str, Any],
+    tasks: list[TaskResult],
+    history: History | None,
+    external: bool = False,
 ) -> list[str]:
-    """Return one sentence for each caution, the gravest first."""
-    found = [*_split(config, split)]
+    """Return one sentence for each caution, the gravest first; ``external`` studies had no part in training."""
+    found = [*_split(config, split, external)]
     for task in tasks:
         found += [
             *_flawless(task),
@@ -33,8 +38,8 @@ def find_cautions(
     return found
 
 
-def _split(config: StudyConfig, split: str) -> Iterator[str]:
-    if split != "test":
+def _split(config: StudyConfig, split: str, external: bool) -> Iterator[str]:
+    if split != "test" and not external:
         yield (
             f"These are results on the split “{split}”, which training has used (to learn or to choose the epoch), "
             "so they flatter; results on unseen test studies will be lower."

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from mailnet.data.config import SPLITS, StudyConfig
+from mailnet.data.config import SPLITS, Split, StudyConfig
 from mailnet.errors import MailnetError
 from mailnet.metrics.multilabel import THRESHOLD
 from mailnet.metrics.values import Array
@@ -62,7 +62,6 @@ class Examples:
 
 def find_examples(
     config: StudyConfig,
-    split: str,
     tasks: list[TaskResult],
     predictions: pd.DataFrame | None,
     data_root: str | Path | None,
@@ -72,9 +71,8 @@ def find_examples(
 
     Args:
         config: The study, whose images are read again.
-        split: The split that was evaluated, or ``all``.
         tasks: Results with labels and probabilities.
-        predictions: The table they came from; its ``row`` finds the images.
+        predictions: The table they came from; its ``row`` and ``split`` find the images.
         data_root: Where the images lie now, when they have moved.
         cache: Folder of decoded images.
     """
@@ -83,7 +81,8 @@ def find_examples(
         found.note = "The run has no predictions.parquet, so no examples can be shown."
         return found
     pictures = _Pictures(config, predictions["row"].tolist())
-    pictures.load(split, data_root, cache)
+    tested = set(predictions["split"])
+    pictures.load([split for split in SPLITS if split in tested], data_root, cache)
     for task in tasks:
         if task.labels is not None:
             right, wrong = _choose(task)
@@ -103,7 +102,7 @@ class _Pictures:
         self.data: StudyData | None = None
         self.place: dict[int, int] = {}
 
-    def load(self, split: str, data_root: str | Path | None, cache: str | Path | None) -> None:
+    def load(self, splits: list[Split], data_root: str | Path | None, cache: str | Path | None) -> None:
         """Find the decoded images again; where that fails, leave a note."""
         from mailnet.data.study import load_study
 
@@ -113,7 +112,6 @@ class _Pictures:
         changes: dict[str, Any] = {"modalities": images}
         if data_root is not None:
             changes["data_root"] = str(Path(data_root).resolve())
-        splits = [name for name in SPLITS if name == split] or None
         try:
             config = self.config.model_copy(update=changes)
             self.data = load_study(config, cache=cache, skip_bad=True, splits=splits)

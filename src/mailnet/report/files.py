@@ -14,6 +14,9 @@ from mailnet.files import read_json
 if TYPE_CHECKING:
     import pandas as pd
 
+# The newest evaluation.json that is understood.
+FORMAT = 1
+
 
 @dataclass(frozen=True)
 class RunFiles:
@@ -43,6 +46,11 @@ class RunFiles:
         return str(self.evaluation.get("split", "test"))
 
     @property
+    def trained_on(self) -> str | None:
+        """Name of the study that the model was trained on, where another was evaluated."""
+        return str(self.evaluation["model"]["trained_on"]) if self.evaluation.get("external") else None
+
+    @property
     def best_epoch(self) -> int | None:
         """The epoch whose weights were kept; None while training has not finished."""
         epoch = self.record.get("best", {}).get("epoch")
@@ -50,10 +58,10 @@ class RunFiles:
 
 
 def read_run(run: Path) -> RunFiles:
-    """Read a run folder.
+    """Read a run folder, or a folder that ``evaluate`` wrote its results to.
 
     Raises:
-        RunError: It is no run, it has not been evaluated, or a file is damaged.
+        RunError: It is no run, it has not been evaluated, or a file is damaged or of a newer mailnet.
     """
     study = run / "study.yaml"
     if not study.is_file():
@@ -62,10 +70,17 @@ def read_run(run: Path) -> RunFiles:
         )
     if not (run / "evaluation.json").is_file():
         raise RunError("has not been evaluated", file=run, remedy=f"Run 'mailnet evaluate {run}' first")
+    evaluation = read_json(run / "evaluation.json")
+    if int(evaluation.get("format", FORMAT)) > FORMAT:
+        raise RunError(
+            f"was written by a newer mailnet, {evaluation.get('mailnet')}",
+            file=run / "evaluation.json",
+            remedy="Update mailnet, or evaluate the run again",
+        )
     return RunFiles(
         config=load_config(study),
         config_text=study.read_text(encoding="utf-8"),
-        evaluation=read_json(run / "evaluation.json"),
+        evaluation=evaluation,
         data=_optional(run / "data.json"),
         epochs=_lines(run / "metrics.jsonl"),
         predictions=_table(run / "predictions.parquet"),

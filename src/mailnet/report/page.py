@@ -60,7 +60,7 @@ def write_report(
     run, target = Path(run), Path(out) if out is not None else Path(run) / "report.html"
     files = read_run(run)
     results = read_results(files.evaluation, files.predictions)
-    examples = find_examples(files.config, files.split, results, files.predictions, data_root, cache)
+    examples = find_examples(files.config, results, files.predictions, data_root, cache)
     write_text(target, _render(_context(files, results) | {"examples": examples}))
     return target
 
@@ -100,13 +100,16 @@ def _context(files: RunFiles, results: list[TaskResult]) -> dict[str, Any]:
         "tasks": [_task(result, config) for result in results],
         "has_subgroups": any(rows for result in results for rows in result.subgroups.values()),
         "fusion_lead": _fusion_lead(config.regime, len(config.modalities), results),
-        "cautions": find_cautions(config, files.split, files.data, results, history),
+        "cautions": find_cautions(
+            config, files.split, files.data, results, history, external=files.trained_on is not None
+        ),
         "intervals": _intervals(
             evaluation.get("settings", {}).get("bootstrap", config.evaluation.bootstrap), config.group
         ),
         "glossary": list(dict.fromkeys(metric for result in results for metric in result.shown)),
         "history": _history(history, len(results)),
-        "data": summarise_data(config, files.data),
+        "data": summarise_data(config, files.data, files.trained_on),
+        "trained_on": files.trained_on,
         "percent_columns": PERCENT_COLUMNS,
         "dashes": LEGEND_DASHES,
         "few": FEW_CASES,

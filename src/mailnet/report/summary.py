@@ -36,15 +36,21 @@ class DataSummary:
     bad_total: int
 
 
-def summarise_data(config: StudyConfig, data: Mapping[str, Any]) -> DataSummary:
-    """Return the data section from data.json; what that lacks is left open."""
+def summarise_data(config: StudyConfig, data: Mapping[str, Any], trained_on: str | None = None) -> DataSummary:
+    """Return the data section from data.json; what that lacks is left open.
+
+    Args:
+        config: The study that was evaluated.
+        data: data.json.
+        trained_on: Name of the study that the model was trained on, where it is another.
+    """
     studies: Mapping[str, Any] = data.get("studies", {})
     splits, bad = list(studies), data.get("bad") or []
     reasons: dict[tuple[str, str], list[int]] = defaultdict(list)
     for one in bad:
         reasons[str(one.get("modality") or "-"), str(one.get("remedy") or "-")].append(one["row"])
     return DataSummary(
-        sentence=_sentence(config, studies),
+        sentence=_sentence(config, studies, trained_on),
         modality_columns=["kind", "input", "values in the file", *splits],
         modalities=[_modality(config, data, name, splits) for name in config.modalities],
         splits=splits,
@@ -70,33 +76,36 @@ def summarise_model(config: StudyConfig, record: Mapping[str, Any], counts: Mapp
     """Return names and values of the model section.
 
     Args:
-        config: The study, which names the network and its options.
+        config: The study, which names network, options and seed where the evaluation does not.
         record: run.json.
         counts: What evaluation.json holds under ``model``.
     """
     facts = [
-        ("Network", config.model.name),
+        ("Network", counts.get("name", config.model.name)),
         ("Parameters", magnitude(counts.get("trainable", record.get("parameters")))),
     ]
     if "macs" in counts:
         facts.append(("Multiply-adds (MACs)", f"{magnitude(counts['macs'])} a study; papers often call these FLOPs"))
         facts.append(("FLOPs", f"{magnitude(counts['flops'])} a study (two a multiply-add)"))
-    facts += [(f"Option {key}", _plain(value)) for key, value in config.model.options.items()]
+    facts += [(f"Option {key}", _plain(value)) for key, value in counts.get("options", config.model.options).items()]
     if "device" in record:
         facts.append(("Trained on", f"{record['device']}, {record.get('precision')}, torch {record.get('torch')}"))
     if noise := counts.get("noise"):
         facts.append(("Noise while evaluated", f"{noise['mode']}, {plural(int(noise['draws']), 'draw')}"))
-    return [*facts, ("Training seed", str(config.train.seed))]
+    seed = counts.get("seed", config.train.seed)
+    return facts if seed is None else [*facts, ("Training seed", str(seed))]
 
 
-def _sentence(config: StudyConfig, studies: Mapping[str, Any]) -> str:
+def _sentence(config: StudyConfig, studies: Mapping[str, Any], trained_on: str | None) -> str:
     pairing = (
         "One row is one patient with all modalities, some of which may be absent."
         if config.regime == "paired"
         else "The modalities are unpaired: each is a data set of its own with its own patients and task."
     )
     how = (
-        f"The split is given by the column “{config.split.column}”."
+        f"Not the study that the model was trained on, which is “{trained_on}”."
+        if trained_on is not None
+        else f"The split is given by the column “{config.split.column}”."
         if config.split.column
         else f"The split was drawn with seed {config.split.seed}"
         + (f", all rows of one “{config.group}” on one side." if config.group else ".")
