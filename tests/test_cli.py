@@ -153,6 +153,15 @@ def test_skip_bad_evaluates_and_predicts_without_the_bad_study(mailnet: Command,
     assert "Left out: study s024" in err
 
 
+def test_ctrl_c_says_how_to_go_on(mailnet: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mailnet.data.config.load_config", interrupt)
+    status, _, err = mailnet("check", tmp_path / "study.yaml")
+    assert (status, "goes on from its last checkpoint" in err) == (130, True)
+
+
 def test_help_and_version_load_nothing() -> None:
     program = (
         "import sys\nfrom mailnet.cli import main\n"

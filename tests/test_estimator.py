@@ -9,7 +9,7 @@ from sklearn.base import clone
 
 from factory import write_study
 from mailnet import MAILClassifier
-from mailnet.errors import ConfigError
+from mailnet.errors import ConfigError, RunError
 
 PARAMETERS = {
     "modalities": {
@@ -53,6 +53,9 @@ def test_several_tasks_give_dicts(table: Path) -> None:
     assert {name: values.shape[1] for name, values in fitted.predict_proba(table).items()} == {"grade": 2, "finding": 3}
     assert set(fitted.classes_) == {"grade", "finding"}
     assert (table.parent / "run" / "bundle").is_dir()
+    # Other studies must not get the network of these.
+    with pytest.raises(RunError, match="holds a run already"):
+        fitted.fit(table)
 
 
 def test_it_clones_and_names_a_wrong_parameter(table: Path) -> None:

@@ -34,7 +34,7 @@ class MAILClassifier(BaseEstimator):  # type: ignore[misc]
         regime: ``paired`` or ``unpaired``.
         data_root: Folder that paths in a DataFrame start from and that no path may leave; default the folder of the
             table, or the working folder for a DataFrame.
-        run: Folder of the run; default a temporary one that goes with the estimator.
+        run: Folder of the run, which may not hold one yet; default a temporary one that goes with the estimator.
         device: ``auto``, ``cpu``, ``cuda``, ``mps``.
 
     Attributes:
@@ -81,6 +81,7 @@ class MAILClassifier(BaseEstimator):  # type: ignore[misc]
         Raises:
             ConfigError: A parameter is wrong.
             DataError: The data cannot be used.
+            RunError: The folder ``run`` holds a run already.
         """
         config = self._config(manifest)
         if self.run is None:
@@ -88,7 +89,7 @@ class MAILClassifier(BaseEstimator):  # type: ignore[misc]
         self.run_ = Path(self._folder.name) / "run" if self.run is None else Path(self.run)
         table = manifest if isinstance(manifest, pd.DataFrame) else None
         data = load_study(config, splits=("train", "val"), table=table)
-        self.history_ = train(config, self.run_, data=data, progress=False).history
+        self.history_ = train(config, self.run_, data=data, resume=False, progress=False).history
         self.predictor_: Predictor = load(self.run_, device=self.device)
         classes = {name: np.array(spec.classes) for name, spec in self.predictor_.tasks.items()}
         self.classes_ = next(iter(classes.values())) if len(classes) == 1 else classes

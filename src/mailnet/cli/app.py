@@ -10,6 +10,9 @@ import typer
 
 from mailnet.cli.output import print_json, print_table, report_error, say
 
+# What typer exits with on Ctrl-C, as shells have it.
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="mailnet",
     help="Multimodal medical image classification. For research use; not a medical device.",
@@ -259,5 +262,9 @@ def main(arguments: list[str] | None = None) -> None:
     given = [argument for argument in given if argument != "--debug"]
     try:
         app(given, prog_name="mailnet")
-    except (Exception, KeyboardInterrupt) as error:
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            say("Stopped. A training run goes on from its last checkpoint when the same command is given again.")
+        raise
+    except Exception as error:
         sys.exit(report_error(error, as_json="--json" in given, debug=debug))

@@ -39,13 +39,10 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def report_error(error: BaseException, *, as_json: bool, debug: bool) -> int:
-    """Print an error; return exit status 2 for what the user can mend, 130 for Ctrl-C, 1 for a fault of ours."""
+def report_error(error: Exception, *, as_json: bool, debug: bool) -> int:
+    """Print an error; return exit status 2 for what the user can mend, 1 for a fault of ours."""
     if debug:
         traceback.print_exception(error)
-    if isinstance(error, KeyboardInterrupt):
-        say("Stopped. A training run goes on from its last checkpoint when the same command is given again.")
-        return 130
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         error = MailnetError("the disk is full", file=error.filename, remedy="Free space and give the command again")
     if isinstance(error, MailnetError):
