@@ -75,7 +75,12 @@ class EMCAM(nn.Module):
         self.options = options
         hidden = max(channels // 2, 16)
         count = 2 if options.frequency == "none" else 3
-        self.describe = nn.ModuleDict({key(name): nn.Linear(count * channels, hidden) for name in modalities})
+        self.describe = nn.ModuleDict(
+            {
+                key(name): nn.Linear((count if spec.spatial_dims else 1) * channels, hidden)
+                for name, spec in modalities.items()
+            }
+        )
         self.update = nn.Linear(hidden, hidden) if len(modalities) > 1 and options.exchange != "none" else None
         self.gate = nn.ModuleDict({key(name): nn.Linear(hidden, channels) for name in modalities})
         self.look = nn.ModuleDict()
@@ -123,7 +128,9 @@ class EMCAM(nn.Module):
 
     def _describe(self, name: str, x: Tensor) -> Tensor:
         """(n, C, ...) -> (n, hidden)."""
-        if self.options.frequency == "spatial":
+        if x.ndim == 2:
+            statistics = x  # a table's vector is what it shows; it has no space to take statistics over
+        elif self.options.frequency == "spatial":
             statistics = torch.cat(spatial_bands(x), 1)
         elif self.options.frequency == "channel":
             d = torch.einsum("kc,nc...->nk...", self.channel_dct, x)
@@ -190,10 +197,8 @@ def spatial_bands(x: Tensor) -> list[Tensor]:
     """Return three vectors (B, C) of features (B, C, ...): mean, low-band and high-band amplitude.
 
     The bands are the root mean square of the coefficients of an orthonormal DCT-II over space whose frequency is below
-    and above a quarter of the sampling rate on every axis, without the constant. A vector has no bands: zeros.
+    and above a quarter of the sampling rate on every axis, without the constant.
     """
-    if x.ndim == 2:
-        return [x, torch.zeros_like(x), torch.zeros_like(x)]
     # Each band is a difference of nearly equal energies, of which bf16 leaves little.
     with torch.autocast(x.device.type, enabled=False):
         return [band.to(x.dtype) for band in _bands(x.to(torch.promote_types(x.dtype, torch.float32)))]
