@@ -149,7 +149,7 @@ def read_bundle(path: str | Path) -> Bundle:
     try:
         model.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = " ".join(str(error).split())[:300]
         remedy = "Restore the bundle or train again"
         raise RunError(f"cannot be read ({reason})", file=folder / WEIGHTS, remedy=remedy) from error
     return Bundle(model.eval(), modalities, tasks, model_name, options, study, regime, id_column, preprocessing, tables)
