@@ -13,6 +13,7 @@ from factory import write_study, write_table
 from mailnet.data.config import StudyConfig, load_config, parse_config
 from mailnet.data.manifest import load_manifest, read_manifest
 from mailnet.data.readers import read_image
+from mailnet.data.sources import read_table
 from mailnet.errors import DataError, MailnetError
 
 Make = Callable[..., StudyConfig]
@@ -78,6 +79,13 @@ def test_multilabel_columns_may_be_empty(study: Make) -> None:
     assert frame["label:signs:wet"].tolist()[:3] == [0, 1, 0]
     assert np.isnan(frame["label:signs:mass"][0])
     assert frame["label:signs:mass"][1] == 1
+
+
+@pytest.mark.parametrize("row", ["Smith, Ann,a.png,1", "b.png,1\nSmith, Ann,a.png,1"])
+def test_a_csv_with_a_comma_too_many_is_refused(tmp_path: Path, row: str) -> None:
+    (tmp_path / "studies.csv").write_text(f"patient,ct,label\n{row}\n")
+    with pytest.raises(DataError, match=r"studies\.csv: (has rows of more cells than the 3|is not a CSV table)"):
+        read_table(str(tmp_path / "studies.csv"))
 
 
 def test_parquet_reads_as_csv_does(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import warnings
 from collections.abc import Iterable
 
 import numpy as np
@@ -102,9 +103,19 @@ def _read_csv(content: bytes, location: str) -> pd.DataFrame:
     if repeated:
         raise DataError(f"names columns twice: {', '.join(repeated)}", file=location, remedy="Rename them")
     try:
-        frame = pd.read_csv(
-            io.StringIO(text), sep=separator, header=0, names=header, dtype=str, keep_default_na=False, index_col=False
-        )
+        # pandas only warns where it drops the last cells of a row, as after a comma in an unquoted name.
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame = pd.read_csv(
+                io.StringIO(text), sep=separator, header=0, names=header, dtype=str, keep_default_na=False,
+                index_col=False,
+            )  # fmt: skip
+    except pd.errors.ParserWarning as error:
+        raise DataError(
+            f"has rows of more cells than the {len(header)} column names",
+            file=location,
+            remedy=f"Put cells that hold '{separator}' in quotes, or name the columns",
+        ) from error
     except ValueError as error:
         raise DataError(
             f"is not a CSV table ({str(error).strip() or 'it is empty'})",
