@@ -45,7 +45,8 @@ def test_from_a_table_to_a_report(mailnet: Command, tmp_path: Path) -> None:
     status, out, _ = mailnet("train", study, "--out", run, "--set", "evaluation.bootstrap=20", "--json")
     assert status == 0
     assert json.loads(out)["run"] == str(run)
-    assert mailnet("train", study, "--out", run, "--set", "evaluation.bootstrap=20")[0] == 0  # finished: nothing to do
+    status, _, err = mailnet("train", study, "--out", run, "--set", "evaluation.bootstrap=20")
+    assert (status, "finished before; nothing was trained" in err) == (0, True)
 
     status, out, _ = mailnet("report", run)
     assert (status, out.strip()) == (0, str(run / "report.html"))
@@ -64,6 +65,12 @@ def test_from_a_table_to_a_report(mailnet: Command, tmp_path: Path) -> None:
 
     status, out, _ = mailnet("info", run, "--json")
     assert (status, json.loads(out)["tasks"]["grade"]["classes"]) == (0, ["low", "high"])
+
+
+def test_info_of_the_installation(mailnet: Command, tmp_path: Path) -> None:
+    status, out, _ = mailnet("info", "--json")
+    assert (status, json.loads(out)["cache"]) == (0, {"folder": str(tmp_path / "cache"), "bytes": 0})
+    assert "mail" in json.loads(out)["models"]
 
 
 def test_demo_on_a_study_of_ones_own(mailnet: Command, tmp_path: Path) -> None:

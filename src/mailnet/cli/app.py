@@ -35,16 +35,22 @@ Cache = Annotated[Path | None, typer.Option(help="Folder of decoded images.", sh
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 
 
-@app.callback()
-def _options(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
-) -> None:
-    if version:
+def _print_version(asked: bool) -> None:
+    if asked:
         from mailnet import __version__
 
         print(__version__)
         raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
+) -> None:
+    pass
 
 
 @app.command()
@@ -108,7 +114,11 @@ def train(
     from mailnet.training import train as train_run
 
     config = load_config(study, overrides or (), data_root)
-    result = train_run(config, out or Path("runs") / config.name, skip_bad=skip_bad, cache=cache)
+    run = out or Path("runs") / config.name
+    finished = (run / "bundle").is_dir()
+    result = train_run(config, run, skip_bad=skip_bad, cache=cache)
+    if finished:
+        say("The run was finished before; nothing was trained. For changed data choose another run folder with --out.")
     if as_json:
         print_json({"run": str(result.run), "best": result.best})
         return

@@ -51,6 +51,7 @@ def _installation() -> dict[str, Any]:
     import torch
 
     from mailnet import __version__
+    from mailnet.data.cache import cache_folder, list_cache
     from mailnet.nn import list_models
 
     return {
@@ -58,6 +59,7 @@ def _installation() -> dict[str, Any]:
         "python": platform.python_version(),
         "device": "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu",
         "threads": torch.get_num_threads(),
+        "cache": {"folder": str(cache_folder()), "bytes": sum(entry.size for entry in list_cache())},
         "models": list_models(),
         "libraries": {name: metadata.version(name) for name in LIBRARIES},
     }
