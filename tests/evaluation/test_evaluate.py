@@ -14,9 +14,11 @@ import yaml
 from factory import read_table, write_study, write_table
 from mailnet.bundle import load
 from mailnet.data.config import load_config
+from mailnet.data.splits import digests
 from mailnet.data.study import load_study
 from mailnet.errors import ConfigError, DataError, MailnetError, RunError
 from mailnet.evaluation import evaluate
+from mailnet.files import write_json
 from mailnet.metrics import measure
 from mailnet.report import write_report
 
@@ -222,6 +224,18 @@ def test_multilabel(make_run: MakeRun, cache: Path, tmp_path: Path) -> None:
     assert "confusion" not in result["tasks"]["signs"]
     table = pd.read_parquet(tmp_path / "run" / "predictions.parquet")
     assert table["label:signs:b"].isna().sum() == 2
+
+
+def test_patients_of_training_are_no_test(make_run: MakeRun, cache: Path) -> None:
+    run = make_run(split={"train": 0.6, "val": 0.2, "test": 0.2})
+    data = load_study(load_config(run / "study.yaml"), cache=cache)
+    units = data.frame["unit"].to_numpy()
+    seen = {split: digests(units[data.rows(split)]) for split in ("train", "val")}
+    write_json(run / "seen.json", seen)
+    assert evaluate(run, cache=cache, bootstrap=0)["n"] == len(data.rows("test"))
+    write_json(run / "seen.json", seen | {"train": digests(units[data.rows("test")[:3]])})
+    with pytest.raises(DataError, match=r"study row \d+: \d+ test studies belong to patients.*--study"):
+        evaluate(run, cache=cache)
 
 
 def test_unknown_split_and_no_run(make_run: MakeRun, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def changed(config: StudyConfig, **settings: object) -> StudyConfig:
 
 def test_run_folder_holds_everything(result: TrainResult, config: StudyConfig) -> None:
     run = result.run
-    names = {"study.yaml", "data.json", "run.json", "metrics.jsonl", "bundle"}
+    names = {"study.yaml", "data.json", "seen.json", "run.json", "metrics.jsonl", "bundle"}
     assert {path.name for path in run.iterdir()} == names
     assert load_config(run / "study.yaml") == config
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
@@ -70,6 +70,15 @@ def test_a_random_network_trains_and_its_mode_is_recorded(config: StudyConfig, d
     assert json.loads((runs[0] / "run.json").read_text("utf-8"))["noise"] == "sample"
     weights = [(run / "bundle" / "model.safetensors").read_bytes() for run in runs]
     assert weights[0] == weights[1]  # its numbers too follow from the seed
+
+
+def test_seen_json_knows_the_patients_again_and_names_none(result: TrainResult, data: StudyData) -> None:
+    seen = json.loads((result.run / "seen.json").read_text("utf-8"))
+    groups = data.frame["group"].to_numpy()
+    assert {split: len(known) for split, known in seen.items()} == {
+        split: len(set(groups[data.rows(split)])) for split in ("train", "val")
+    }
+    assert not set(groups) & {digest for known in seen.values() for digest in known}
 
 
 def test_data_json_counts_and_names_no_study(result: TrainResult, data: StudyData) -> None:

@@ -132,7 +132,10 @@ def evaluate(
     study: Annotated[
         Path | None, typer.Option(help="Another study.yaml, for external validation.", show_default=False)
     ] = None,
-    split: Annotated[str, typer.Option(help="train, val, test, or all.")] = "test",
+    split: Annotated[
+        str | None,
+        typer.Option(help="train, val, test, or all; default test, and all with --study.", show_default=False),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the results; default the run, needed with --study.")
     ] = None,
@@ -143,7 +146,8 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure a run on its test studies, with intervals, subgroups and each modality's share."""
-    result = _evaluate(run, study, split=split, out=out, data_root=data_root, skip_bad=skip_bad, cache=cache,
+    chosen = split or ("test" if study is None else "all")
+    result = _evaluate(run, study, split=chosen, out=out, data_root=data_root, skip_bad=skip_bad, cache=cache,
                        device=device)  # fmt: skip
     if as_json:
         print_json(result)
@@ -168,8 +172,11 @@ def predict(
 ) -> None:
     """Predict studies of a table; labels are not needed, modalities may be absent."""
     from mailnet.bundle import load
+    from mailnet.errors import ConfigError
     from mailnet.files import replacing
 
+    if out is not None and out.suffix not in (".csv", ".parquet"):
+        raise ConfigError("is neither .csv nor .parquet", file=out, remedy="Rename it; JSON goes to stdout with --json")
     predictions = load(model, device=device).predict(
         manifest, without=tuple(without or ()), skip_bad=skip_bad, data_root=data_root
     )
@@ -182,6 +189,9 @@ def predict(
         print_json({"predictions": predictions.as_dicts(), "bad": [problem.as_dict() for problem in predictions.bad]})
     elif out is None:
         predictions.to_frame().to_csv(sys.stdout, index=False)
+    for name, absent in predictions.absent.items():
+        if absent.all() and name not in (without or ()):
+            say(f"Warning: no study has {name}. If that is not meant, name its columns as in training.")
     for problem in predictions.bad:
         say(f"Left out: {problem}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import numpy as np
@@ -110,15 +110,12 @@ def epoch_rows(
     return np.stack([_draw(several, length, data, even, random) for several in own], axis=1)
 
 
-def iterate(
-    dataset: StudyDataset, batches: Iterable[np.ndarray], transform: Callable[[Batch], Batch] | None = None
-) -> Iterator[Batch]:
-    """Yield the batches of ``batches``, assembled (and transformed) ahead in a background thread.
+def iterate(dataset: StudyDataset, batches: Iterable[np.ndarray]) -> Iterator[Batch]:
+    """Yield the batches of ``batches``, assembled ahead in a background thread.
 
     Args:
         dataset: The study.
         batches: Rows of each batch, as ``StudyDataset.batch`` takes them.
-        transform: Applied to each batch in the thread, for example augmentation.
     """
     ready: queue.Queue[Batch | BaseException | None] = queue.Queue(PREFETCH)
     stop = threading.Event()
@@ -136,8 +133,7 @@ def iterate(
             for rows in batches:
                 if stop.is_set():
                     return
-                batch = dataset.batch(rows)
-                put(batch if transform is None else transform(batch))
+                put(dataset.batch(rows))
             put(None)
         # The consumer raises it, in its own thread.
         except BaseException as error:

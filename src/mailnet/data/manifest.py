@@ -28,10 +28,11 @@ class Manifest:
 
     Args:
         config: The study that it belongs to.
-        frame: Columns ``row`` (number of the row in the tables as read, from 1), ``id``, ``group``, ``split``, per
-            image modality ``path:<modality>``, per modality ``has:<modality>``, ``raw:<column>`` of tables (float with
-            NaN, or text, empty where absent), ``subgroup:<column>``, and per task ``label:<task>`` (int, -1 unknown)
-            or, for multilabel, ``label:<task>:<class>`` (0, 1 or NaN).
+        frame: Columns ``row`` (number of the row in the tables as read, from 1), ``id``, ``group``, ``unit`` (what a
+            split never divides: the group, or what the row holds where nothing names it), ``split``, per image modality
+            ``path:<modality>``, per modality ``has:<modality>``, ``raw:<column>`` of tables (float with NaN, or text,
+            empty where absent), ``subgroup:<column>``, and per task ``label:<task>`` (int, -1 unknown) or, for
+            multilabel, ``label:<task>:<class>`` (0, 1 or NaN).
     """
 
     config: StudyConfig
@@ -76,7 +77,9 @@ def read_manifest(
     labels = read_labels(cells, config)
     if not cells.missing:
         _check_rows(cells, config, columns, labels)
-    columns["split"] = _splits(cells, config, columns, labels)
+    owner = _owners(config, columns)
+    columns["unit"] = _units(config, columns)
+    columns["split"] = _splits(cells, config, columns["unit"], strata(labels, owner))
     frame = pd.DataFrame(columns | labels)
     # That a task without its column has no examples is no second problem.
     unread = {name for name, task in config.tasks.items() if cells.missing & label_columns(name, task)}
@@ -188,16 +191,21 @@ def _check_rows(cells: Cells, config: StudyConfig, columns: dict[str, Any], labe
             )
 
 
-def _splits(cells: Cells, config: StudyConfig, columns: dict[str, Any], labels: dict[str, np.ndarray]) -> list[str]:
-    owner = [""] * len(cells)
+def _owners(config: StudyConfig, columns: dict[str, Any]) -> list[str]:
+    """Return each row's modality in the unpaired regime, else nothing; there it also becomes part of the group."""
+    owner = [""] * len(columns["row"])
     if config.regime == "unpaired":
         for name in config.modalities:
             owner = [name if has else old for has, old in zip(columns[f"has:{name}"], owner, strict=True)]
         if config.group is not None:
             # Each modality is a data set of its own, and two of them may number their patients alike.
             columns["group"] = [f"{name}: {group}" for name, group in zip(owner, columns["group"], strict=True)]
+    return owner
+
+
+def _splits(cells: Cells, config: StudyConfig, units: Sequence[str], labels: Sequence[Any]) -> list[str]:
     if config.split.column is None:
-        return list(split_rows(_units(config, columns), strata(labels, owner), config.split))
+        return list(split_rows(units, labels, config.split))
     given = cells.column(config.split.column, "split")
     if config.split.column in cells.missing:
         return given

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 
@@ -12,6 +12,15 @@ from mailnet.data.config import SPLITS, Split, SplitConfig
 
 # A combination of labels is kept in proportion beside the labels themselves where it is common enough to divide.
 _COMMON = 10
+
+
+def digests(units: Iterable[str]) -> list[str]:
+    """Return the distinct units as digests in order, so that a run can know again what it has seen and name nobody.
+
+    >>> digests(["p1", "p1"])
+    ['f64551fcd6f07823']
+    """
+    return sorted({hashlib.sha256(unit.encode()).hexdigest()[:16] for unit in units})
 
 
 def split_rows(groups: Sequence[str], labels: Sequence[tuple[Hashable, ...]], config: SplitConfig) -> list[Split]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mailnet.bundle import Predictor
 from mailnet.data.config import SPLITS, ImageConfig, SplitConfig, StudyConfig, load_config
+from mailnet.data.splits import digests
 from mailnet.data.study import StudyData, load_study
-from mailnet.errors import ConfigError, RunError
+from mailnet.errors import ConfigError, DataError, RunError
+from mailnet.files import read_json
 
 
 def load_studies(
@@ -26,7 +29,7 @@ def load_studies(
     Raises:
         RunError: The run has no study.yaml and no other study is given.
         ConfigError: The split is unknown, or the study does not fit the model.
-        DataError: The data cannot be read.
+        DataError: The data cannot be read, or test studies were seen in training.
     """
     if split not in (*SPLITS, "all"):
         raise ConfigError(f"'{split}' is no split", remedy=f"Choose {', '.join(SPLITS)} or all")
@@ -41,7 +44,23 @@ def load_studies(
             whole = SplitConfig(train=0.0, val=0.0, test=1.0)
             config, split = config.model_copy(update={"split": whole}), "test"
     splits = [name for name in SPLITS if name == split] or None
-    return load_study(config, cache=cache, skip_bad=skip_bad, tables=_tables(config, predictor), splits=splits)
+    data = load_study(config, cache=cache, skip_bad=skip_bad, tables=_tables(config, predictor), splits=splits)
+    if study is None and split == "test" and (run / "seen.json").is_file():
+        _refuse_seen(data, read_json(run / "seen.json"))
+    return data
+
+
+def _refuse_seen(data: StudyData, seen: Mapping[str, Sequence[str]]) -> None:
+    """A table that has changed since training is divided anew where no column says how: patients may have moved."""
+    known = {digest for split in seen.values() for digest in split}
+    rows = [row for row, unit in zip(data.frame["row"], data.frame["unit"], strict=True) if digests([unit])[0] in known]
+    if rows:
+        raise DataError(
+            f"{len(rows)} test studies belong to patients that the run was trained or selected on",
+            study=f"row {rows[0]}",
+            remedy="The table or its division has changed since training: restore it, give the split as a column, or "
+            "evaluate new patients as a study of their own with --study",
+        )
 
 
 def _tables(config: StudyConfig, predictor: Predictor) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 
 import mailnet
 from mailnet.data.config import SPLITS, StudyConfig, dump_config, load_config
+from mailnet.data.splits import digests
 from mailnet.data.study import StudyData
 from mailnet.errors import MailnetError, RunError
 from mailnet.files import read_json, write_json, write_text
@@ -93,7 +94,7 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def begin_run(run: Path, config: StudyConfig, data: StudyData, record: dict[str, Any]) -> None:
-    """Write ``study.yaml``, ``data.json`` and ``run.json``.
+    """Write ``study.yaml``, ``data.json``, ``seen.json`` (digests of the patients of each split) and ``run.json``.
 
     Args:
         run: The folder.
@@ -113,6 +114,8 @@ def begin_run(run: Path, config: StudyConfig, data: StudyData, record: dict[str,
         )
     write_text(run / "study.yaml", dump_config(config))
     write_json(run / "data.json", summary)
+    units = data.frame["unit"].to_numpy()
+    write_json(run / "seen.json", {split: digests(units[data.rows(split)]) for split in SPLITS[:2]})
     write_json(run / "run.json", {"format": FORMAT, "mailnet": mailnet.__version__, "status": "training", **record})
 
 
