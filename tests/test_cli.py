@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from factory import read_table, write_study, write_table
+from mailnet import __version__
 from mailnet.cli import main
 
 Command = Callable[..., tuple[int, str, str]]
@@ -108,7 +109,7 @@ def test_check_lists_every_problem_at_once(mailnet: Command, tmp_path: Path) -> 
     [
         (["train", "none.yaml"], "none.yaml"),
         (["evaluate", "none"], "none"),
-        (["predict", "none", "none.csv"], "holds no bundle"),
+        (["predict", "none", "none.csv"], "is no folder"),
         (["report", "none"], "none"),
         (["info", "none"], "neither a run"),
         (["init", "none.csv"], "none.csv"),
@@ -178,3 +179,17 @@ def test_help_and_version_load_nothing() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.rstrip().endswith("[]")
     assert "predict" in done.stdout
+
+
+def test_version(mailnet: Command) -> None:
+    assert mailnet("--version")[:2] == (0, f"{__version__}\n")
+
+
+def test_predict_warns_of_a_modality_that_no_study_has(mailnet: Command, tmp_path: Path) -> None:
+    study, run, new = write_study(tmp_path / "study", train={"epochs": 1}), tmp_path / "run", tmp_path / "study/new.csv"
+    assert mailnet("train", study, "--out", run)[0] == 0
+    pd.read_csv(study.parent / "studies.csv").rename(columns={"ct": "CT scan"}).to_csv(new, index=False)
+    status, _, err = mailnet("predict", run, new)
+    assert (status, "no study has ct" in err) == (0, True)
+    assert "no study has" not in mailnet("predict", run, new, "--without", "ct")[2]
+    assert "--json" in mailnet("predict", run, new, "--out", tmp_path / "new.json")[2]

@@ -90,6 +90,7 @@ def test_a_table_of_images_and_columns(tmp_path: Path) -> None:
     study.unlink()
     guessed = init_study(table, tmp_path / "guess")
     assert list(whole(guessed).tasks) == ["finding"]
+    assert whole(guessed).name == "guess"  # what 'train' calls the run, as the user knows it
     assert said(guessed, "'finding' is a multiclass task because of its name")
     result = init_study(table, tmp_path, labels=["finding", "grade"])
     config = whole(result)
@@ -100,6 +101,7 @@ def test_a_table_of_images_and_columns(tmp_path: Path) -> None:
     assert config.root == tmp_path / "data"
     text = result.study.read_text()
     assert "# table: {kind: tabular, numeric: [age], categorical: [site]}" in text
+    assert "# subgroups: [site]" in text
     # The block in the comment works as it stands.
     result.study.write_text(text.replace("  # table:", "  table:"))
     assert isinstance(load_config(result.study).modalities["table"], TabularConfig)

@@ -159,6 +159,8 @@ def _find(path: Path) -> Path:
     for folder in (path / "bundle", path):
         if (folder / CONFIG).is_file():
             return folder
+    if not path.is_dir():
+        raise RunError("is no folder", file=path, remedy="Give the folder that 'mailnet train' printed")
     unfinished = (path / "checkpoint").is_dir() or (path / "study.yaml").is_file()
     raise RunError(
         "is a run whose training has not finished" if unfinished else "holds no bundle",

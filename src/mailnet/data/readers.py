@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mailnet.data.archives import read_bytes, read_npz
 from mailnet.data.locations import split_location
@@ -76,6 +76,8 @@ def read_image(location: str) -> np.ndarray:
         return _READERS[suffix](content)
     except DataError as error:
         raise DataError(error.message, file=location, remedy=error.remedy) from error
+    except UnidentifiedImageError as error:
+        raise DataError("cannot be decoded (no image of a known kind)", file=location, remedy=_RESTORE) from error
     # Decoders meet broken files with exceptions of every kind.
     except Exception as error:
         raise DataError(

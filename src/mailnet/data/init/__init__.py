@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,6 +71,9 @@ def init_study(
     """
     study, manifest = Path(out) / "study.yaml", Path(out) / "manifest.csv"
     draft = _draft(source, labels, images, group, split)
+    if Path(out).resolve() != Path.cwd():
+        # The run lies in runs/NAME: the name that the user chose is the one to find there.
+        draft.name = re.sub(r"\W+", "-", Path(out).resolve().name).strip("-") or draft.name
     for path in [study, *([manifest] if draft.manifest else [])]:
         if path.exists() and not force:
             raise ConfigError("exists already", file=path, remedy="Choose another --out, or overwrite with --force")

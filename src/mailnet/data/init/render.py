@@ -32,13 +32,10 @@ def render_study(draft: Draft, table: str, data_root: str) -> str:
         lines += ["# Rows of one patient stay on one side of every split.", f"group: {_value(draft.group)}"]
     else:
         lines += ["# Name the column of patients, so that no patient is on two sides of a split.", "# group: patient"]
-    lines += [
-        f"split: {_value(draft.split)}",
-        "# Report results also by these columns:",
-        "# subgroups: [sex, site]",
-        "",
-    ]
-    lines += ["# What goes into the network: images and tables, any number of each.", "modalities:"]
+    lines.append(f"split: {_value(draft.split)}")
+    if words := draft.aside.get("categorical"):
+        lines += ["# Report results also by these columns:", f"# subgroups: {_value(words)}"]
+    lines += ["", "# What goes into the network: images and tables, any number of each.", "modalities:"]
     for name, keys in draft.sections.items():
         lines.append(f"  {name}: {_value(keys)}")
     if draft.aside:
