@@ -44,6 +44,8 @@ def test_all_problems_are_listed_with_the_nearest_key() -> None:
     assert "did you mean 'regime'?" in str(caught.value)
     assert "train.epochs" in str(caught.value)
     assert "study.yaml" in str(caught.value)
+    with pytest.raises(ConfigError, match=r"'device' is not a key \(did you mean 'train.device'\?\)"):
+        parse_config(LEAST | {"device": "cpu"})
 
 
 @pytest.mark.parametrize(

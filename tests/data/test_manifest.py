@@ -116,6 +116,8 @@ def test_csv_with_a_mark_and_other_separators(tmp_path: Path, separator: str) ->
     file = tmp_path / "studies.csv"
     file.write_text("\ufeff" + file.read_text(encoding="utf-8").replace(",", separator), encoding="utf-8")
     assert load_manifest(config).frame["id"][0] == "s000"
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\r"))  # as old spreadsheets end their lines
+    assert load_manifest(config).frame["id"][0] == "s000"
 
 
 def test_a_zip_holds_table_and_images(tmp_path: Path) -> None:

@@ -18,13 +18,13 @@ def print_json(value: Any) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table on stdout; first column left, the others right."""
+    """Print a table on stdout; the first column and those without a heading left, the others right."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, show_header=any(columns))
     for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left", overflow="fold")
+        table.add_column(column, justify="right" if number and column else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
     # Piped output keeps its full width: a narrow default would break numbers apart.

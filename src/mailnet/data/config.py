@@ -375,13 +375,24 @@ def _override(values: dict[str, Any], override: str) -> None:
 _SECTIONS = (StudyConfig, ManifestSource, Pivot, SplitConfig, ImageConfig, TabularConfig, TaskConfig, ModelConfig,
              TrainConfig, EvaluationConfig)  # fmt: skip
 _KEYS = sorted({key for section in _SECTIONS for key in section.model_fields})
+_PLACES: dict[str, type[Section]] = {
+    "train": TrainConfig,
+    "evaluation": EvaluationConfig,
+    "model": ModelConfig,
+    "split": SplitConfig,
+}
 
 
 def _explain(problem: Any) -> str:
     # The tag of a discriminated union and positions of single sources are pydantic's, not the file's.
     where = ".".join(str(part) for part in problem["loc"] if part not in ("image", "tabular"))
     if problem["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(problem["loc"][-1]), _KEYS, n=1)
+        key = str(problem["loc"][-1])
+        # A key that exists, but elsewhere: say where.
+        for place, section in _PLACES.items():
+            if key in section.model_fields:
+                return f"'{where}' is not a key (did you mean '{place}.{key}'?)"
+        near = difflib.get_close_matches(key, [known for known in _KEYS if known != key], n=1)
         return f"'{where}' is not a key" + (f" (did you mean '{near[0]}'?)" if near else "")
     message = problem["msg"].removeprefix("Value error, ")
     return f"'{where}': {message}" if where else message

@@ -96,6 +96,7 @@ def _read_csv(content: bytes, location: str) -> pd.DataFrame:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"is not UTF-8 text ({error.reason})", file=location, remedy="Save it as UTF-8 CSV") from error
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     first = text.partition("\n")[0]
     separator = max(",;\t", key=first.count)
     header = [name.strip() for name in next(csv.reader([first], delimiter=separator), [])]
