@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from factory import write_study
-from mailnet.data.config import dump_config, load_config, parse_config
+from mailnet.data.config import _KEYS, dump_config, load_config, parse_config
 from mailnet.errors import ConfigError
 
 LEAST = {"name": "x", "manifest": "a.csv", "modalities": {"ct": None}, "tasks": {"t": {"classes": ["a", "b"]}}}
@@ -79,3 +79,8 @@ def test_values_that_cannot_be_used(changes: dict[str, object], text: str) -> No
 def test_a_missing_file_names_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="mailnet init"):
         load_config(tmp_path / "none.yaml")
+
+
+def test_every_key_is_in_the_documentation() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "study.md").read_text(encoding="utf-8")
+    assert [key for key in _KEYS if f"`{key}`" not in text and f"`{key}:" not in text] == []

@@ -65,4 +65,7 @@ def _input(spec: Mapping[str, Any], section: Mapping[str, Any]) -> str:
         return f"columns {', '.join(section['numeric'] + section['categorical'])}"
     size = " x ".join(map(str, spec["size"]))
     extent = section["range"] or "the whole range of the file's integer type"
-    return f"{spec['kind']}, {spec['channels']} channel(s), {section['resize']} to {size}, values in {extent}"
+    # Tables to predict name their columns as the one of training did.
+    column = section["column"] or spec["name"]
+    kind = f"{spec['kind']}, {spec['channels']} channel(s)"
+    return f"column {column}, {kind}, {section['resize']} to {size}, values in {extent}"

@@ -27,7 +27,9 @@ RunPath = Annotated[Path, typer.Argument(help="A run that 'mailnet train' wrote.
 DataRoot = Annotated[Path | None, typer.Option(help="Folder that the study's paths start from.", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. train.epochs=5.", show_default=False),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a key, e.g. train.epochs=5; may be repeated.", show_default=False
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable studies out and list them.")]

@@ -28,7 +28,7 @@ def describe(path: Path | None) -> dict[str, Any]:
         if (bundle / "config.json").is_file():
             return _bundle(path, bundle)
     if (path / "study.yaml").is_file():
-        return _study(path / "study.yaml")
+        return {"run": f"{path}, training has not finished"} | _study(path / "study.yaml")
     raise RunError("is neither a run, a bundle nor a study.yaml", file=path, remedy="Give the folder of a run")
 
 
