@@ -167,7 +167,7 @@ def test_ctrl_c_says_how_to_go_on(mailnet: Command, tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr("mailnet.data.config.load_config", interrupt)
     status, _, err = mailnet("check", tmp_path / "study.yaml")
-    assert (status, "goes on from its last checkpoint" in err) == (130, True)
+    assert (status, "goes on from the run's last checkpoint" in err) == (130, True)
 
 
 def test_help_and_version_load_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -34,10 +35,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         os.replace(temporary, target)
     except OSError as error:
+        full = error.errno == errno.ENOSPC
         raise RunError(
             f"cannot be written ({error.strerror or error})",
             file=target,
-            remedy="Free space or choose another folder; earlier files are untouched",
+            remedy=f"{'Free space or choose' if full else 'Choose'} another folder; earlier files are untouched",
         ) from error
     finally:
         if temporary is not None:

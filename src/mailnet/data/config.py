@@ -103,7 +103,11 @@ class ImageConfig(Section):
     @field_validator("size", mode="before")
     @classmethod
     def _square(cls, value: Any) -> Any:
-        return (value, value) if isinstance(value, int) else value
+        if isinstance(value, int):
+            return (value, value)
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(f"is a number of pixels or [height, width], got {value!r}")
+        return value
 
     @model_validator(mode="after")
     def _sane(self) -> ImageConfig:
