@@ -35,11 +35,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         os.replace(temporary, target)
     except OSError as error:
-        full = error.errno == errno.ENOSPC
+        barred = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
         raise RunError(
             f"cannot be written ({error.strerror or error})",
             file=target,
-            remedy=f"{'Free space or choose' if full else 'Choose'} another folder; earlier files are untouched",
+            remedy=f"{'Choose' if barred else 'Free space or choose'} another folder; earlier files are untouched",
         ) from error
     finally:
         if temporary is not None:
