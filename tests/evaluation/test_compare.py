@@ -19,7 +19,7 @@ def write(folder: Path, seed: int, accuracy: float, **changes: Any) -> Path:
         "split": "test",
         "model": {"name": "mail", "options": {}, "seed": seed},
         "tasks": {"grade": found},
-        "modalities": {"only": {"ct": {"grade": found}}, "without": {}},
+        "modalities": {"by_nature": False, "only": {"ct": {"grade": found}}, "without": {}},
     } | changes
     folder.mkdir()
     (folder / "evaluation.json").write_text(json.dumps(values))

@@ -18,7 +18,8 @@ SHOWN = {
 def summary_tables(evaluation: Mapping[str, Any]) -> list[Rows]:
     """Return title, columns and rows of each table: one a task, one row a choice of modalities."""
     tables: list[Rows] = []
-    modalities = evaluation.get("modalities", {})
+    # In the unpaired regime every study has one modality: "alone" would say the same again.
+    modalities = {} if evaluation["modalities"]["by_nature"] else evaluation["modalities"]
     for task, found in evaluation["tasks"].items():
         rows = [["all modalities", *_row(found)]]
         for label, group in (("{} alone", "only"), ("without {}", "without")):

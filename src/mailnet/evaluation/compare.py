@@ -76,7 +76,9 @@ def _rows(result: Mapping[str, Any], modalities: bool) -> dict[tuple[str, str], 
     rows: dict[tuple[str, str], Mapping[str, Any]] = {}
     for task, found in result["tasks"].items():
         rows[task, "all"] = found
-        for group, words in (("only", "{} alone"), ("without", "without {}")) if modalities else ():
+        # In the unpaired regime every study has one modality, and "alone" is what the first row says.
+        apart = modalities and not result["modalities"]["by_nature"]
+        for group, words in (("only", "{} alone"), ("without", "without {}")) if apart else ():
             for name, of in result["modalities"][group].items():
                 if task in of:
                     rows[task, words.format(name)] = of[task]

@@ -34,7 +34,7 @@ model:
   name: mail
   options: {{width: nano}}
 train:
-  epochs: 18
+  epochs: 26
   batch_size: 32
   learning_rate: 2.0e-3
 """
