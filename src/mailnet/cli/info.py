@@ -11,7 +11,7 @@ from mailnet.cli.output import print_table
 from mailnet.errors import RunError
 from mailnet.files import read_json
 
-LIBRARIES = ("torch", "accelerate", "monai", "numpy", "pandas", "scikit-learn", "pillow", "safetensors")
+LIBRARIES = ("torch", "accelerate", "numpy", "pandas", "scikit-learn", "pillow", "safetensors")
 
 
 def describe(path: Path | None) -> dict[str, Any]:
