@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
 import hashlib
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -38,7 +40,18 @@ def create_accelerator(config: TrainConfig) -> Accelerator:
     options = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
     wants_cpu = config.device != "auto" and device.type == "cpu"
     bf16 = config.precision == "bf16" or (config.precision == "auto" and not wants_cpu and _has_bf16())
-    return Accelerator(cpu=wants_cpu, mixed_precision="bf16" if bf16 else "no", kwargs_handlers=[options])
+    accelerator = Accelerator(cpu=wants_cpu, mixed_precision="bf16" if bf16 else "no", kwargs_handlers=[options])
+    if accelerator.num_processes > 1:
+        atexit.register(_leave_group)
+    return accelerator
+
+
+def _leave_group() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+        # Threads of the group outlive it and take Python's lock to free the tensors of the last exchange; one that
+        # finds the interpreter ending aborts the process, so they get their turn first.
+        time.sleep(0.5)
 
 
 def _device(name: str) -> torch.device:
