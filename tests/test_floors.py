@@ -25,7 +25,7 @@ FLOORS = {
     "estimator": 5,
     "__init__": 6,
 }
-HEAVY = ("torch", "pandas", "numpy", "sklearn", "monai", "matplotlib", "pydantic", "accelerate")
+HEAVY = ("torch", "pandas", "numpy", "sklearn", "monai", "matplotlib", "pydantic", "accelerate", "pydicom", "nibabel")
 
 
 def imports(path: Path) -> set[str]:

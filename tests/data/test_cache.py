@@ -14,7 +14,7 @@ from PIL import Image
 
 from mailnet.data import cache as cache_module
 from mailnet.data.cache import cache_folder, cached_images, clear_cache, list_cache
-from mailnet.data.config import ImageConfig
+from mailnet.data.config import ImageConfig, PixelConfig
 from mailnet.data.locations import Locator
 from mailnet.errors import RunError
 
@@ -38,13 +38,13 @@ def images(tmp_path: Path) -> list[str]:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The locations that are read."""
     seen: list[str] = []
-    read: Callable[[str], np.ndarray] = cache_module.read_image
+    read: Callable[[str, PixelConfig], np.ndarray] = cache_module.load_image
 
-    def counted(location: str) -> np.ndarray:
+    def counted(location: str, section: PixelConfig) -> np.ndarray:
         seen.append(location)
-        return read(location)
+        return read(location, section)
 
-    monkeypatch.setattr(cache_module, "read_image", counted)
+    monkeypatch.setattr(cache_module, "load_image", counted)
     return seen
 
 

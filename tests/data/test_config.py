@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from factory import write_study
-from mailnet.data.config import _KEYS, dump_config, load_config, parse_config
+from mailnet.data.config.study import _KEYS, dump_config, load_config, parse_config
 from mailnet.errors import ConfigError
 
 LEAST = {"name": "x", "manifest": "a.csv", "modalities": {"ct": None}, "tasks": {"t": {"classes": ["a", "b"]}}}

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mailnet.data import cache as cache_module
-from mailnet.data.config import StudyConfig
+from mailnet.data.config import PixelConfig, StudyConfig
 from mailnet.data.preprocess import to_unit
 from mailnet.data.study import load_study
 from mailnet.errors import DataError
@@ -80,10 +80,10 @@ def test_the_second_run_reads_no_image(study: Make, monkeypatch: pytest.MonkeyPa
     config = study()
     first = load_study(config)
 
-    def forbidden(location: str) -> np.ndarray:
+    def forbidden(location: str, section: PixelConfig) -> np.ndarray:
         raise AssertionError(f"{location} was read")
 
-    monkeypatch.setattr(cache_module, "read_image", forbidden)
+    monkeypatch.setattr(cache_module, "load_image", forbidden)
     np.testing.assert_array_equal(load_study(config).arrays["photo"], first.arrays["photo"])
 
 

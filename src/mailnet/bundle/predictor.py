@@ -14,7 +14,7 @@ import torch
 from mailnet.bundle.predictions import Predictions
 from mailnet.bundle.requests import Requests, Studies, gather
 from mailnet.bundle.store import Bundle, read_bundle
-from mailnet.data.config import ImageConfig
+from mailnet.data.config import PixelConfig
 from mailnet.data.dataset import StudyDataset, iterate
 from mailnet.data.preprocess import to_unit
 from mailnet.data.study import StudyData
@@ -153,7 +153,7 @@ class Predictor:
         errors: dict[int, MailnetError] = {}
         arrays: dict[str, list[np.ndarray | None]] = {}
         for name, section in used.items():
-            if isinstance(section, ImageConfig):
+            if isinstance(section, PixelConfig):
                 results = pool.map(partial(_tried, requests, name, section), rows)
                 arrays[name] = [self._noted(errors, row, result) for row, result in zip(rows, results, strict=True)]
             else:
@@ -218,7 +218,7 @@ def load(path: str | Path, device: str = "auto") -> Predictor:
     return Predictor(read_bundle(path), device)
 
 
-def _tried(requests: Requests, name: str, section: ImageConfig, row: int) -> np.ndarray | MailnetError | None:
+def _tried(requests: Requests, name: str, section: PixelConfig, row: int) -> np.ndarray | MailnetError | None:
     try:
         return requests.image(row, name, section)
     except MailnetError as error:

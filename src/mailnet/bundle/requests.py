@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mailnet.data.config import ImageConfig, ManifestSource, ModalityConfig, TabularConfig, load_config
+from mailnet.data.config import ManifestSource, ModalityConfig, PixelConfig, TabularConfig, load_config
+from mailnet.data.images import load_image
 from mailnet.data.locations import Locator
-from mailnet.data.preprocess import prepare_image
-from mailnet.data.readers import read_image
+from mailnet.data.preprocess import prepare_array
 from mailnet.data.sources import FOLDER, read_source, read_sources
 from mailnet.data.table import TableState
 from mailnet.data.values import cell_text, is_no_number, nearest
@@ -38,7 +38,7 @@ class Requests:
     folders: list[str]
     locator: Locator
 
-    def image(self, row: int, modality: str, section: ImageConfig) -> np.ndarray | None:
+    def image(self, row: int, modality: str, section: PixelConfig) -> np.ndarray | None:
         """Return an image of a study as training prepared it, (C, H, W) uint8 or uint16; None where it is absent.
 
         Raises:
@@ -50,9 +50,9 @@ class Requests:
         file = None
         try:
             if isinstance(cell, np.ndarray):
-                return prepare_image(cell, section)
+                return prepare_array(cell, section)
             file = self.locator.locate(cell_text(cell), self.folders[row])
-            return prepare_image(read_image(file), section)
+            return load_image(file, section)
         except DataError as error:
             raise DataError(
                 error.message, study=self.ids[row], modality=modality, file=error.file or file, remedy=error.remedy

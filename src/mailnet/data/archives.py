@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 import zipfile
@@ -12,7 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from mailnet.data.locations import split_location
+from mailnet.data.locations import split_location, split_plane
 from mailnet.data.values import nearest
 from mailnet.errors import DataError
 
@@ -178,11 +179,19 @@ def identity(location: str, name: str) -> str:
         name: The location as seen from the data root, the same on every machine.
 
     Returns:
-        The checksum of a zip or npz member; name, size, time of change and permissions of a plain file; empty where
-        there is no such file.
+        The checksum of a zip or npz member; name, size, time of change and permissions of a plain file; name and a
+        digest of the listing of a folder; empty where there is no such file. A plane adds its own.
     """
+    location, plane = split_plane(location)
+    if plane is not None:
+        kind, _, rest = plane.partition("/")
+        own, name = identity(location, split_plane(name)[0]), name.partition(f"!{kind}/")[2]
+        return f"{own} {kind} {identity(rest, name) if kind == 'largest' else rest}"
     path, member = split_location(location)
     try:
+        if os.path.isdir(path):
+            listing = sorted((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in os.scandir(path))
+            return f"{name} {hashlib.sha256(repr(listing).encode()).hexdigest()}"
         if member is None:
             stat = os.stat(path)
             return f"{name} {stat.st_size} {stat.st_mtime_ns} {stat.st_mode}"

@@ -17,18 +17,16 @@ from typing import IO, Any
 import numpy as np
 
 from mailnet.data.archives import identity
-from mailnet.data.config import ImageConfig
+from mailnet.data.config import PixelConfig
+from mailnet.data.images import load_image
 from mailnet.data.locations import Locator
-from mailnet.data.preprocess import prepare_image
 from mailnet.data.progress import progress
-from mailnet.data.readers import read_image
 from mailnet.errors import DataError
 from mailnet.files import read_json, replacing, write_json
 
 # Raised when preprocessing or the layout changes, so that older arrays are not taken for current ones.
 VERSION = 1
 CHUNK = 16
-SETTINGS = ("channels", "size", "resize", "range", "convert")
 
 Decoded = tuple[int, "np.ndarray | DataError"]
 
@@ -74,7 +72,7 @@ def clear_cache(folder: str | Path | None = None) -> int:
 
 def cached_images(
     locations: Sequence[str],
-    config: ImageConfig,
+    config: PixelConfig,
     locator: Locator,
     *,
     folder: str | Path | None = None,
@@ -84,7 +82,7 @@ def cached_images(
 
     Args:
         locations: Of every row, as ``read_image`` takes it; empty where the image is absent.
-        config: The modality; channels, size, range, resize and convert are part of the key.
+        config: The modality; its ``preparation()`` is part of the key.
         locator: Of the data root, which the key leaves out.
         folder: Of the cache, see ``cache_folder``.
         label: Name of the work, for the progress bar.
@@ -97,7 +95,7 @@ def cached_images(
         RunError: The cache cannot be written, for example on a full disk.
     """
     rows = [row for row, location in enumerate(locations) if location]
-    shape = (len(locations), config.channels, *config.size)
+    shape = (len(locations), config.inputs, *config.size)
     nothing = np.broadcast_to(np.uint8(0), shape)
     if not rows:
         return nothing, {}
@@ -121,9 +119,8 @@ def cached_images(
     return array, {}
 
 
-def _key(locations: Sequence[str], config: ImageConfig, locator: Locator) -> str:
-    settings = config.model_dump(mode="json", include=set(SETTINGS))
-    digest = hashlib.sha256(json.dumps([VERSION, settings], sort_keys=True).encode())
+def _key(locations: Sequence[str], config: PixelConfig, locator: Locator) -> str:
+    digest = hashlib.sha256(json.dumps([VERSION, config.preparation()], sort_keys=True).encode())
     for location in locations:
         digest.update(b"\0" + (identity(location, locator.relative(location)) if location else "-").encode())
     return digest.hexdigest()[:32]
@@ -143,7 +140,7 @@ class _Abandoned(Exception):
 
 
 def _build(
-    target: Path, shape: tuple[int, ...], rows: Sequence[int], locations: Sequence[str], config: ImageConfig, label: str
+    target: Path, shape: tuple[int, ...], rows: Sequence[int], locations: Sequence[str], config: PixelConfig, label: str
 ) -> dict[int, DataError]:
     # Patients' images: a new folder is its owner's alone. An error here comes again below, where it is explained.
     with suppress(OSError):
@@ -199,7 +196,7 @@ def _write_header(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any])
     return file.tell()
 
 
-def _decode(rows: Sequence[int], locations: Sequence[str], config: ImageConfig) -> Iterator[Decoded]:
+def _decode(rows: Sequence[int], locations: Sequence[str], config: PixelConfig) -> Iterator[Decoded]:
     workers = min(8, os.cpu_count() or 1)
     waiting: deque[Future[list[Decoded]]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
@@ -215,11 +212,11 @@ def _decode(rows: Sequence[int], locations: Sequence[str], config: ImageConfig) 
                 future.cancel()
 
 
-def _decode_chunk(rows: Sequence[int], locations: Sequence[str], config: ImageConfig) -> list[Decoded]:
+def _decode_chunk(rows: Sequence[int], locations: Sequence[str], config: PixelConfig) -> list[Decoded]:
     decoded: list[Decoded] = []
     for row in rows:
         try:
-            decoded.append((row, prepare_image(read_image(locations[row]), config)))
+            decoded.append((row, load_image(locations[row], config)))
         except DataError as error:
             file = error.file or locations[row]
             decoded.append((row, DataError(error.message, file=file, remedy=error.remedy)))

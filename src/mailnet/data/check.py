@@ -12,12 +12,13 @@ from typing import Any
 
 import pandas as pd
 
-from mailnet.data.config import SPLITS, ImageConfig, StudyConfig
+from mailnet.data.config import SPLITS, PixelConfig, StudyConfig
 from mailnet.data.locations import Locator
 from mailnet.data.manifest import read_manifest
-from mailnet.data.preprocess import prepare_image
+from mailnet.data.preprocess import prepare
 from mailnet.data.progress import progress
-from mailnet.data.readers import read_image
+from mailnet.data.readers import read_scan
+from mailnet.data.scan import reading_of
 from mailnet.data.study import fit_tables
 from mailnet.errors import DataError, MailnetError
 
@@ -96,7 +97,7 @@ def check_study(config: StudyConfig) -> CheckReport:
     report.present = {name: _by_split(frame["split"][frame[f"has:{name}"]]) for name in config.modalities}
     report.classes = {name: _class_counts(frame, config, name) for name in config.tasks}
     for name, section in config.modalities.items():
-        if isinstance(section, ImageConfig):
+        if isinstance(section, PixelConfig):
             pictures = _read_all(sorted({str(path) for path in frame[f"path:{name}"] if path}), section, name)
             report.problems += _image_problems(frame, name, pictures)
             report.warnings += _duplicates(frame, name, pictures, Locator(config.root))
@@ -124,7 +125,7 @@ def _class_counts(frame: pd.DataFrame, config: StudyConfig, task: str) -> dict[s
     return counts
 
 
-def _read_all(locations: Sequence[str], section: ImageConfig, name: str) -> dict[str, _Picture | DataError]:
+def _read_all(locations: Sequence[str], section: PixelConfig, name: str) -> dict[str, _Picture | DataError]:
     pictures: dict[str, _Picture | DataError] = {}
     chunks = [locations[start : start + CHUNK] for start in range(0, len(locations), CHUNK)]
     with (
@@ -139,14 +140,15 @@ def _read_all(locations: Sequence[str], section: ImageConfig, name: str) -> dict
     return pictures
 
 
-def _read(location: str, section: ImageConfig) -> _Picture | DataError:
+def _read(location: str, section: PixelConfig) -> _Picture | DataError:
     try:
-        array = read_image(location)
-        prepare_image(array, section)
+        scan = read_scan(location, reading_of(section))
+        prepare(scan, section)
     except DataError as error:
         return error
+    array = scan.values
     head = f"{array.shape} {array.dtype}".encode()
-    return _Picture(f"{array.shape[0]} x {array.shape[1]}", hashlib.sha256(head + array.tobytes()).digest())
+    return _Picture(f"{array.shape[1]} x {array.shape[2]}", hashlib.sha256(head + array.tobytes()).digest())
 
 
 def _image_problems(

@@ -1,4 +1,7 @@
-"""Where a file of the data lies: a path, or ``set.zip!member``, or ``file.npz!array/INDEX``, never outside the root."""
+"""Where a file of the data lies: a path, ``set.zip!member`` or ``file.npz!array/INDEX``, never outside the root.
+
+Behind any of them ``!slice/NUMBER`` or ``!largest/MASK`` may name a plane of a volume.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from pathlib import Path
 
 from mailnet.errors import DataError
 
+_PLANE = re.compile(r"(.+?)!(slice/\d+|largest/.+)", re.DOTALL)
 _ARCHIVE = re.compile(r"(.*?\.(?:zip|npz))!(.*)", re.IGNORECASE | re.DOTALL)
 
 
@@ -19,6 +23,18 @@ def split_location(location: str) -> tuple[str, str | None]:
     ('a/set.zip', 'images/1.png')
     """
     match = _ARCHIVE.fullmatch(location)
+    return (match[1], match[2]) if match else (location, None)
+
+
+def split_plane(location: str) -> tuple[str, str | None]:
+    """Return the file and the plane of it, None where the location names none.
+
+    The plane is ``slice/NUMBER``, from 0, or ``largest/MASK``, the one with the largest area of the mask at that place.
+
+    >>> split_plane("a/ct.nii.gz!slice/12")
+    ('a/ct.nii.gz', 'slice/12')
+    """
+    match = _PLANE.fullmatch(location)
     return (match[1], match[2]) if match else (location, None)
 
 
@@ -49,7 +65,12 @@ class Locator:
         Raises:
             DataError: The location lies outside the data root, or a member path outside its archive.
         """
-        file, member = split_location(text.replace("\\", "/"))
+        whole, plane = split_plane(text.replace("\\", "/"))
+        if plane is not None:
+            kind, _, rest = plane.partition("/")
+            rest = self.locate(rest, folder) if kind == "largest" else rest
+            return f"{self.locate(whole, folder)}!{kind}/{rest}"
+        file, member = split_location(whole)
         base, inside = split_location(self.root if folder is None else folder)
         if member is None and inside is not None:
             file, member = base, posixpath.join(inside, file)
@@ -72,7 +93,8 @@ class Locator:
     def relative(self, location: str) -> str:
         """Return a located path as seen from the root, the same on every machine."""
         prefix = self.root.rstrip(os.sep) + os.sep
-        return location.removeprefix(prefix).replace(os.sep, "/")
+        # The second path is that of a mask.
+        return location.removeprefix(prefix).replace(f"!largest/{prefix}", "!largest/").replace(os.sep, "/")
 
     def _below_root(self, path: str) -> bool:
         folder, name = os.path.split(path)

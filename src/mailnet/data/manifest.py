@@ -11,7 +11,7 @@ import pandas as pd
 
 from mailnet.data.cells import Cells
 from mailnet.data.composition import find_composition_problems
-from mailnet.data.config import SPLITS, ImageConfig, Split, StudyConfig, TabularConfig
+from mailnet.data.config import SPLITS, PixelConfig, Split, StudyConfig, TabularConfig
 from mailnet.data.labels import is_labelled, label_columns, read_labels, strata
 from mailnet.data.locations import Locator
 from mailnet.data.sources import read_sources, rows_of
@@ -115,7 +115,7 @@ def _names(cells: Cells, config: StudyConfig) -> dict[str, list[str]]:
     return columns | {f"subgroup:{column}": cells.column(column, "subgroups") for column in config.subgroups}
 
 
-def _paths(cells: Cells, name: str, modality: ImageConfig, config: StudyConfig) -> dict[str, Any]:
+def _paths(cells: Cells, name: str, modality: PixelConfig, config: StudyConfig) -> dict[str, Any]:
     locator = Locator(config.root)
     given = cells.column(modality.column or name, f"modalities.{name}")
     paths = [""] * len(given)

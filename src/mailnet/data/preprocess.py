@@ -5,12 +5,38 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from mailnet.data.config import ImageConfig
+from mailnet.data.config import ImageConfig, PixelConfig
+from mailnet.data.scan import Scan
 from mailnet.errors import DataError
 
 # ITU-R BT.601, as pillow converts colour to grey.
 LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 WHOLE_RANGE = {"uint8": (0.0, 255.0), "uint16": (0.0, 65535.0), "int16": (-32768.0, 32767.0)}
+
+
+def prepare(scan: Scan, section: PixelConfig) -> np.ndarray:
+    """Return what a modality declares of a decoded file.
+
+    Args:
+        scan: The file.
+        section: The modality.
+
+    Returns:
+        (C, H, W) or (C, D, H, W) uint8 or uint16; neighbouring planes of an image are channels one after the other.
+
+    Raises:
+        DataError: The planes, the channels, the units or the values do not fit; says what was seen.
+    """
+    if not isinstance(section, ImageConfig):
+        raise DataError("is a volume", remedy="Make the modality 'kind: image'")
+    return prepare_image(scan.picture(), section)
+
+
+def prepare_array(array: np.ndarray, section: PixelConfig) -> np.ndarray:
+    """Return what a modality declares of an array in memory: (H, W), (H, W, C), or for volumes (D, H, W[, C])."""
+    if isinstance(section, ImageConfig):
+        return prepare_image(array, section)
+    return prepare(Scan(array if array.ndim == 4 else array[..., None]), section)
 
 
 def prepare_image(array: np.ndarray, config: ImageConfig) -> np.ndarray:

@@ -1,8 +1,9 @@
-"""Decodes image files to arrays: a registry by suffix; PNG, JPEG, TIFF, BMP, NPY and items of npz are built in."""
+"""Decodes files to arrays, by suffix: pictures, arrays, DICOM, NIfTI, and what is registered."""
 
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -11,18 +12,21 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mailnet.data.archives import read_bytes, read_npz
 from mailnet.data.locations import split_location
+from mailnet.data.scan import Reading, Scan
 from mailnet.errors import DataError
 
 Reader: TypeAlias = Callable[[bytes], np.ndarray]
 
-MAX_PIXELS = 2**26
+MAX_PIXELS = Reading.max_pixels
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+DICOM = (".dcm", ".dicom", ".ima")
+NIFTI = (".nii", ".nii.gz")
 _RESTORE = "Restore the file, or leave the study out with --skip-bad"
 _READERS: dict[str, Reader] = {}
 
 
 def register_reader(*suffixes: str) -> Callable[[Reader], Reader]:
-    """Register ``f(content) -> array`` for files whose names end in one of ``suffixes`` (``".dcm"``).
+    """Register ``f(content) -> array`` for files whose names end in one of ``suffixes`` (``".mha"``).
 
     The array is (H, W) or (H, W, C) of any number type, in the file's own values. Any exception of ``f`` is reported
     as an unreadable file with its text; a ``DataError`` keeps its own message and remedy.
@@ -33,7 +37,7 @@ def register_reader(*suffixes: str) -> Callable[[Reader], Reader]:
 
     def register(reader: Reader) -> Reader:
         for suffix in suffixes:
-            if _READERS.get(suffix, reader) is not reader:
+            if suffix in DICOM + NIFTI or _READERS.get(suffix, reader) is not reader:
                 raise ValueError(f"a reader for '{suffix}' is registered already")
             _READERS[suffix] = reader
         return reader
@@ -47,35 +51,41 @@ def known_suffixes() -> list[str]:
     >>> ".png" in known_suffixes()
     True
     """
-    return sorted({*_READERS, ".npz"})
+    return sorted({*_READERS, *DICOM, *NIFTI, ".npz"})
 
 
-def read_image(location: str) -> np.ndarray:
-    """Return the pixels of an image.
-
-    Args:
-        location: A path, ``set.zip!member``, ``file.npz!array`` or ``file.npz!array/INDEX``.
+def read_image(location: str, reading: Reading | None = None) -> np.ndarray:
+    """Return the pixels of a file with one plane; see ``read_scan``.
 
     Returns:
-        (H, W) or (H, W, C) in the file's own number type and values; upright by EXIF; C counts alpha only where a pixel
-        is transparent.
+        (H, W) or (H, W, C) in the file's own number type and values.
+    """
+    scan = read_scan(location, reading)
+    try:
+        return scan.picture()
+    except DataError as error:
+        raise DataError(error.message, file=location, remedy=error.remedy) from error
+
+
+def read_scan(location: str, reading: Reading | None = None) -> Scan:
+    """Return what a file holds.
+
+    Args:
+        location: A path, also of a folder with one DICOM series or of a DICOMDIR, ``set.zip!member``,
+            ``file.npz!array`` or ``file.npz!array/INDEX``.
+        reading: What is wanted of the file.
+
+    Returns:
+        The values, in the file's own number type; of a picture upright by EXIF, alpha counted as a channel only where
+        a pixel is transparent.
 
     Raises:
         DataError: The file is missing, broken, too large or of an unknown kind; names the file and a remedy.
     """
-    if split_location(location)[0].lower().endswith(".npz"):
-        return read_npz(location)
-    name = location.lower()
-    suffix = next((s for s in sorted(_READERS, key=len, reverse=True) if name.endswith(s)), None)
-    if suffix is None:
-        raise DataError(
-            "no reader knows this kind of file", file=location, remedy=f"Known are {', '.join(known_suffixes())}"
-        )
-    content = read_bytes(location)
     try:
-        return _READERS[suffix](content)
+        return _read(location, reading or Reading())
     except DataError as error:
-        raise DataError(error.message, file=location, remedy=error.remedy) from error
+        raise DataError(error.message, file=error.file or location, remedy=error.remedy) from error
     except UnidentifiedImageError as error:
         raise DataError("cannot be decoded (no image of a known kind)", file=location, remedy=_RESTORE) from error
     # Decoders meet broken files with exceptions of every kind.
@@ -83,6 +93,41 @@ def read_image(location: str) -> np.ndarray:
         raise DataError(
             f"cannot be decoded ({error or type(error).__name__})", file=location, remedy=_RESTORE
         ) from error
+
+
+def _read(location: str, reading: Reading) -> Scan:
+    if os.path.isdir(location):
+        from mailnet.data.dicom import read_folder
+
+        return read_folder(location, reading)
+    path, member = split_location(location)
+    name = (member or path).lower()
+    if path.lower().endswith(".npz"):
+        return _one_plane(read_npz(location))
+    suffix = next((s for s in sorted(_READERS, key=len, reverse=True) if name.endswith(s)), None)
+    if suffix is not None:
+        return _one_plane(_READERS[suffix](read_bytes(location)))
+    if name.endswith(NIFTI):
+        from mailnet.data.nifti import read_nifti
+
+        return read_nifti(read_bytes(location), reading)
+    if os.path.basename(name) == "dicomdir" and member is None:
+        from mailnet.data.dicom import read_dicomdir
+
+        return read_dicomdir(location, reading)
+    content = read_bytes(location)
+    # DICOM files often have no suffix, or one that is a number.
+    if name.endswith(DICOM) or content[128:132] == b"DICM":
+        from mailnet.data.dicom import read_dicom
+
+        return read_dicom(content, reading)
+    raise DataError("no reader knows this kind of file", remedy=f"Known are {', '.join(known_suffixes())}")
+
+
+def _one_plane(array: np.ndarray) -> Scan:
+    if array.ndim not in (2, 3) or 0 in array.shape:
+        raise DataError(f"has the shape {list(array.shape)}", remedy="A picture is (H, W) or (H, W, channels)")
+    return Scan(array[None, ..., None] if array.ndim == 2 else array[None])
 
 
 @register_reader(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
@@ -95,7 +140,8 @@ def read_picture(content: bytes) -> np.ndarray:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise DataError(
-            f"has too many pixels: {width} x {height}, at most {MAX_PIXELS:,} are read", remedy="Write it smaller"
+            f"has too many pixels: {width} x {height}, at most {MAX_PIXELS:,} are read",
+            remedy="Write it smaller",
         )
     pages = getattr(image, "n_frames", 1)
     if pages > 1 and image.format in ("TIFF", "PNG"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ import pandas as pd
 
 from mailnet.data.cache import cached_images
 from mailnet.data.composition import find_composition_problems
-from mailnet.data.config import ImageConfig, Split, StudyConfig, TabularConfig
+from mailnet.data.config import ModalityConfig, Split, StudyConfig, TabularConfig
 from mailnet.data.locations import Locator
 from mailnet.data.manifest import load_manifest, together
 from mailnet.data.preprocess import to_unit
@@ -150,7 +151,7 @@ def _images(
     arrays: dict[str, np.ndarray] = {}
     errors: dict[int, list[MailnetError]] = {}
     for name, section in config.modalities.items():
-        if not isinstance(section, ImageConfig):
+        if isinstance(section, TabularConfig):
             continue
         paths = [str(path) for path in frame[f"path:{name}"]]
         arrays[name], problems = cached_images(paths, section, locator, folder=cache, label=name)
@@ -168,13 +169,13 @@ def _features(state: TableState, frame: pd.DataFrame, present: np.ndarray) -> np
     return features
 
 
-def _modality(name: str, section: ImageConfig | TabularConfig, array: np.ndarray, training: np.ndarray) -> ModalitySpec:
+def _modality(name: str, section: ModalityConfig, array: np.ndarray, training: np.ndarray) -> ModalitySpec:
     if isinstance(section, TabularConfig):
         return ModalitySpec(name, "tabular", channels=array.shape[1])
     if len(training) == 0:
-        return ModalitySpec(name, "image", section.channels, section.size)
+        return ModalitySpec(name, section.kind, section.inputs, section.size)
     mean, std = channel_statistics(array, training)
-    return ModalitySpec(name, "image", section.channels, section.size, mean, std)
+    return ModalitySpec(name, section.kind, section.inputs, section.size, mean, std)
 
 
 def channel_statistics(images: np.ndarray, rows: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -185,9 +186,9 @@ def channel_statistics(images: np.ndarray, rows: np.ndarray) -> tuple[tuple[floa
     squares = np.zeros(images.shape[1])
     for start in range(0, len(rows), CHUNK):
         part = to_unit(images[rows[start : start + CHUNK]]).astype(np.float64)
-        total += part.sum(axis=(0, 2, 3))
-        squares += np.square(part).sum(axis=(0, 2, 3))
-    count = len(rows) * images.shape[2] * images.shape[3]
+        total += part.sum(axis=(0, *range(2, part.ndim)))
+        squares += np.square(part).sum(axis=(0, *range(2, part.ndim)))
+    count = len(rows) * math.prod(images.shape[2:])
     mean = total / count
     # A channel of one value everywhere must not be divided by nothing.
     std = np.sqrt(np.maximum(squares / count - mean**2, 0)).clip(min=1e-3)

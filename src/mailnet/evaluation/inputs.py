@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from mailnet.bundle import Predictor
-from mailnet.data.config import SPLITS, ImageConfig, SplitConfig, StudyConfig, load_config
+from mailnet.data.config import SPLITS, PixelConfig, SplitConfig, StudyConfig, load_config
 from mailnet.data.splits import digests
 from mailnet.data.study import StudyData, load_study
 from mailnet.errors import ConfigError, DataError, RunError
 from mailnet.files import read_json
+
+# Of the preparation of images: where and how another study has its files. The rest is as in training.
+OWN = ("column", "range", "convert", "select", "frame", "mask", "max_pixels", "max_voxels")
 
 
 def load_studies(
@@ -81,9 +84,9 @@ def _prepared_alike(config: StudyConfig, predictor: Predictor, study: Path) -> S
                 file=study,
                 remedy="Name the modalities as the model does",
             )
-        if isinstance(section, ImageConfig) and isinstance(learnt, ImageConfig):
-            same = {key: getattr(learnt, key) for key in ("channels", "size", "resize")}
-            modalities[name] = section.model_copy(update=same)
+        if isinstance(section, PixelConfig) and isinstance(learnt, PixelConfig):
+            own = {key: getattr(section, key) for key in OWN if hasattr(section, key)}
+            modalities[name] = learnt.model_copy(update=own)
         else:
             modalities[name] = learnt
     tasks = {name: task for name, task in config.tasks.items() if name in predictor.tasks}

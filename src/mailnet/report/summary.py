@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mailnet.data.config import ImageConfig, StudyConfig
+from mailnet.data.config import PixelConfig, StudyConfig
 from mailnet.report.words import count, listing, magnitude, plural
 
 LISTED = 20
@@ -116,8 +116,8 @@ def _sentence(config: StudyConfig, studies: Mapping[str, Any], trained_on: str |
 
 def _modality(config: StudyConfig, data: Mapping[str, Any], name: str, splits: list[str]) -> list[str]:
     spec = config.modalities[name]
-    if isinstance(spec, ImageConfig):
-        shape = f"{spec.size[0]} x {spec.size[1]}, {plural(spec.channels, 'channel')}"
+    if isinstance(spec, PixelConfig):
+        shape = f"{' x '.join(map(str, spec.size))}, {plural(spec.inputs, 'channel')}"
         inside = f"{spec.range[0]:g} to {spec.range[1]:g}" if spec.range else "full range of the type"
     else:
         shape, inside = f"{len(spec.numeric)} numeric, {len(spec.categorical)} categorical", "-"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mailnet.data.config import NAME
+from mailnet.data.config.study import NAME
 from mailnet.data.init.draft import Draft, split_of, task_keys
 from mailnet.data.locations import folder_of, split_location
 from mailnet.data.readers import known_suffixes

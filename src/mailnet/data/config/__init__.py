@@ -1,0 +1,40 @@
+"""``study.yaml``: what the data are, what is asked of them, and how to train; unknown keys are errors."""
+
+from mailnet.data.config.base import SPLITS, Scalar, Section, Split
+from mailnet.data.config.manifest import Join, ManifestSource, Pivot, SplitConfig
+from mailnet.data.config.modalities import (
+    ImageConfig,
+    ModalityConfig,
+    PixelConfig,
+    TabularConfig,
+    VolumeConfig,
+    Window,
+)
+from mailnet.data.config.study import StudyConfig, dump_config, load_config, parse_config
+from mailnet.data.config.tasks import TaskConfig
+from mailnet.data.config.training import EvaluationConfig, ModelConfig, TrainConfig
+
+__all__ = [
+    "SPLITS",
+    "EvaluationConfig",
+    "ImageConfig",
+    "Join",
+    "ManifestSource",
+    "ModalityConfig",
+    "ModelConfig",
+    "Pivot",
+    "PixelConfig",
+    "Scalar",
+    "Section",
+    "Split",
+    "SplitConfig",
+    "StudyConfig",
+    "TabularConfig",
+    "TaskConfig",
+    "TrainConfig",
+    "VolumeConfig",
+    "Window",
+    "dump_config",
+    "load_config",
+    "parse_config",
+]

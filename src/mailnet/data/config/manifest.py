@@ -1,0 +1,75 @@
+"""The tables of a study, and how its rows are divided."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, field_validator, model_validator
+
+from mailnet.data.config.base import Scalar, Section, Split
+
+
+class Pivot(Section):
+    """Joins the rows of one patient: rows with equal ``index`` become one study.
+
+    A column ``c`` becomes ``c.<value>`` for each value of the column ``columns``; a column that is the same in every
+    row of its study also keeps its plain name.
+    """
+
+    index: str
+    columns: str
+
+
+class Join(Section):
+    """A second table whose columns are added to the rows: each row takes the one whose ``key`` is its own ``on``.
+
+    ``key`` is ``on`` where left out. ``transpose`` is for tables with a column a patient and a row a gene, as omics are
+    published: the first column then names the new columns, and the header is the key. ``prefix`` begins the names of
+    the added columns. A row without a partner has empty cells.
+    """
+
+    table: str
+    on: str
+    key: str | None = None
+    transpose: bool = False
+    prefix: str = ""
+
+
+class ManifestSource(Section):
+    """A table of studies: CSV, Parquet or Excel, a file or a member of a zip (``set.zip!labels.csv``), below the root.
+
+    Paths in it are relative to the table, so inside the zip where the table is. Order: ``where``, ``pivot``,
+    ``columns`` ({name used here: name in the table}; only the named ones are kept), then ``join``. Cells that hold a
+    value of ``missing`` ("not available") count as empty.
+    """
+
+    table: str
+    where: dict[str, Scalar | list[Scalar]] = {}
+    pivot: Pivot | None = None
+    columns: dict[str, str] = {}
+    missing: list[Scalar] = []
+    join: list[Join] = []
+
+    @field_validator("join", mode="before")
+    @classmethod
+    def _several(cls, value: Any) -> Any:
+        return [value] if isinstance(value, dict) else value
+
+
+class SplitConfig(Section):
+    """Either a column that says train, val or test, or fractions that divide the groups, stratified and seeded."""
+
+    column: str | None = None
+    values: dict[Split, Scalar | list[Scalar]] = {}
+    train: float = Field(0.7, ge=0, le=1)
+    val: float = Field(0.1, ge=0, le=1)
+    test: float = Field(0.2, ge=0, le=1)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _fractions(self) -> SplitConfig:
+        if abs(self.train + self.val + self.test - 1) > 1e-6:
+            raise ValueError(f"train + val + test must be 1, got {self.train + self.val + self.test:g}")
+        if self.values and self.column is None:
+            raise ValueError("'values' says how to read a column: name it in 'column'")
+        return self

@@ -1,0 +1,78 @@
+"""The network, its training and its evaluation."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from mailnet.data.config.base import Section
+
+
+class ModelConfig(Section):
+    """The network: a name of ``mailnet.list_models()`` and its options."""
+
+    name: str = "mail"
+    options: dict[str, Any] = {}
+
+
+class TrainConfig(Section):
+    """How to train. ``preset: published`` is Adam 1e-4 on a plateau as the paper did; other keys still override it.
+
+    ``batch_size`` counts the studies of one optimizer step over all processes; ``accumulate`` works through them in so
+    many parts, to need less memory. ``modality_dropout`` is the chance that a modality of a study is hidden or, in the
+    unpaired regime, that companions are taken apart and trained alone; left out, 0.1 and 0.5.
+    """
+
+    preset: Literal["default", "published"] = "default"
+    seed: int = 0
+    epochs: int = Field(30, ge=1)
+    batch_size: int = Field(64, ge=1)
+    accumulate: int = Field(1, ge=1)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    gradient_clip: float | None = Field(1.0, gt=0)
+    schedule: Literal["cosine", "plateau", "constant"] = "cosine"
+    warmup: float = Field(0.1, ge=0, lt=1)
+    plateau_patience: int = Field(70, ge=1)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    balance: Literal["none", "weights", "sampler"] = "none"
+    modality_dropout: float | None = Field(None, ge=0, le=1)
+    ema: float | None = Field(0.99, gt=0, lt=1)
+    monitor: Literal["balanced_accuracy", "accuracy", "macro_f1", "macro_auroc", "loss"] = "balanced_accuracy"
+    patience: int | None = Field(None, ge=1)
+    augment: bool = True
+    checkpoint_minutes: float = Field(1.0, ge=0)
+    device: str = "auto"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("preset") == "published":
+            published = {
+                "epochs": 200,
+                "batch_size": 32,
+                "optimizer": "adam",
+                "learning_rate": 1e-4,
+                "weight_decay": 0.0,
+                "gradient_clip": None,
+                "schedule": "plateau",
+                "warmup": 0.0,
+                "ema": None,
+                "modality_dropout": 0.0,
+                "balance": "sampler",
+                "monitor": "loss",
+                "patience": 80,
+            }
+            return published | values
+        return values
+
+
+class EvaluationConfig(Section):
+    """How to evaluate: draws of the bootstrap, bins of the calibration error, seed."""
+
+    bootstrap: int = Field(1000, ge=0)
+    bins: int = Field(15, ge=2)
+    seed: int = 0
