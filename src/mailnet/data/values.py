@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import fnmatch
 import math
 import re
 from collections.abc import Iterable
@@ -58,6 +59,31 @@ def canonical(value: Any) -> str:
     except ValueError:
         number = float(text)
         return text if math.isinf(number) else cell_text(number)
+
+
+def expand_columns(patterns: Iterable[str], columns: Iterable[str]) -> list[str]:
+    """Return the columns that names and patterns stand for, each once, in the order of the patterns, then the columns.
+
+    A name that is a column means that column, whatever characters it has. What matches nothing stays as it is, for
+    whoever looks it up to report.
+
+    Args:
+        patterns: Names, or patterns with ``*``, ``?`` or ``[...]``; capitals matter.
+        columns: The columns that there are.
+
+    >>> expand_columns(["age", "gene_*", "sex"], ["age", "gene_a", "gene_b"])
+    ['age', 'gene_a', 'gene_b', 'sex']
+    """
+    known = list(columns)
+    names = set(known)
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        if pattern in names or not any(character in pattern for character in "*?["):
+            found[pattern] = None
+            continue
+        matches = re.compile(fnmatch.translate(pattern)).match
+        found |= dict.fromkeys([column for column in known if matches(column)] or [pattern])
+    return list(found)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
