@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from mailnet.data.config import ImageConfig, PixelConfig
+from mailnet.data.config import ImageConfig, PixelConfig, VolumeConfig
 from mailnet.errors import DataError
 
 Direction = Literal["axial", "coronal", "sagittal"]
@@ -52,6 +52,8 @@ class Reading:
         select: DICOM keyword -> pattern, to choose a series within a folder.
         frame: Point in time of a 4-D file, or their ``mean``; None where there is only one, or all become channels.
         file_window: Apply the file's own window (or VOI LUT), so that the values are in [0, 1].
+        volume: All planes are wanted, and where the file says how it lies, from the feet up, rows to the back and
+            columns to the left.
         max_pixels: Largest number of pixels of a plane.
         max_voxels: Largest number of voxels of the whole file.
     """
@@ -61,6 +63,7 @@ class Reading:
     select: Mapping[str, str] = field(default_factory=dict)
     frame: int | Literal["mean"] | None = None
     file_window: bool = False
+    volume: bool = False
     max_pixels: int = 2**26
     max_voxels: int = 2**28
 
@@ -96,6 +99,7 @@ def reading_of(section: PixelConfig, place: int | None = None) -> Reading:
         select=section.select,
         frame=section.frame,
         file_window=section.window == "file",
+        volume=isinstance(section, VolumeConfig),
         max_pixels=section.max_pixels,
         max_voxels=section.max_voxels,
     )
