@@ -1,7 +1,7 @@
 """``study.yaml``: what the data are, what is asked of them, and how to train; unknown keys are errors."""
 
 from mailnet.data.config.base import SPLITS, Scalar, Section, Split
-from mailnet.data.config.manifest import Join, ManifestSource, Pivot, SplitConfig
+from mailnet.data.config.manifest import Build, Join, ManifestSource, Pivot, SplitConfig
 from mailnet.data.config.modalities import (
     ImageConfig,
     ModalityConfig,
@@ -16,6 +16,7 @@ from mailnet.data.config.training import EvaluationConfig, ModelConfig, TrainCon
 
 __all__ = [
     "SPLITS",
+    "Build",
     "EvaluationConfig",
     "ImageConfig",
     "Join",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pydantic import Field, field_validator, model_validator
@@ -35,12 +36,33 @@ class Join(Section):
     prefix: str = ""
 
 
+class Build(Section):
+    """A column made of others: ``{template: "{file}_pre.jpg"}`` puts the cell of ``file`` in place of ``{file}``.
+
+    The cell is empty where one of these cells is, and where a column of ``unless`` has (one of) its values.
+    """
+
+    template: str
+    unless: dict[str, Scalar | list[Scalar]] = {}
+
+    @property
+    def parts(self) -> list[str]:
+        """Text and names of columns in turn, text first and last."""
+        return re.split(r"\{([^{}]+)\}", self.template)
+
+    @model_validator(mode="after")
+    def _columns(self) -> Build:
+        if len(self.parts) == 1:
+            raise ValueError(f"'{self.template}' names no column: write it in braces, such as {{file}}")
+        return self
+
+
 class ManifestSource(Section):
     """A table of studies: CSV, Parquet or Excel, a file or a member of a zip (``set.zip!labels.csv``), below the root.
 
     Paths in it are relative to the table, so inside the zip where the table is. Order: ``where``, ``pivot``,
-    ``columns`` ({name used here: name in the table}; only the named ones are kept), then ``join``. Cells that hold a
-    value of ``missing`` ("not available") count as empty.
+    ``columns`` ({name used here: name in the table}; only the named ones are kept), ``build`` ({new column: how}), then
+    ``join``. Cells that hold a value of ``missing`` ("not available"), in a joined table too, count as empty.
     """
 
     table: str
@@ -48,7 +70,15 @@ class ManifestSource(Section):
     pivot: Pivot | None = None
     columns: dict[str, str] = {}
     missing: list[Scalar] = []
+    build: dict[str, Build] = {}
     join: list[Join] = []
+
+    @field_validator("build", mode="before")
+    @classmethod
+    def _plain(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {name: {"template": part} if isinstance(part, str) else part for name, part in value.items()}
 
     @field_validator("join", mode="before")
     @classmethod

@@ -12,7 +12,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mailnet.data.config.base import Section
-from mailnet.data.config.manifest import Join, ManifestSource, Pivot, SplitConfig
+from mailnet.data.config.manifest import Build, Join, ManifestSource, Pivot, SplitConfig
 from mailnet.data.config.modalities import ImageConfig, ModalityConfig, TabularConfig, VolumeConfig, Window
 from mailnet.data.config.tasks import TaskConfig
 from mailnet.data.config.training import EvaluationConfig, ModelConfig, TrainConfig
@@ -161,8 +161,8 @@ def _override(values: dict[str, Any], override: str) -> None:
         raise ConfigError(f"override '{override}': the value is not YAML", remedy="Quote it") from error
 
 
-_SECTIONS = (StudyConfig, ManifestSource, Pivot, Join, SplitConfig, ImageConfig, VolumeConfig, Window, TabularConfig,
-             TaskConfig, ModelConfig, TrainConfig, EvaluationConfig)  # fmt: skip
+_SECTIONS = (StudyConfig, ManifestSource, Pivot, Build, Join, SplitConfig, ImageConfig, VolumeConfig, Window,
+             TabularConfig, TaskConfig, ModelConfig, TrainConfig, EvaluationConfig)  # fmt: skip
 _KEYS = sorted({key for section in _SECTIONS for key in section.model_fields})
 _PLACES: dict[str, type[Section]] = {
     "train": TrainConfig,
