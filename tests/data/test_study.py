@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mailnet.data import cache as cache_module
-from mailnet.data.config import PixelConfig, StudyConfig
+from mailnet.data.cache import build
+from mailnet.data.config import PixelConfig, SplitConfig, StudyConfig
 from mailnet.data.preprocess import to_unit
 from mailnet.data.study import load_study
 from mailnet.errors import DataError
@@ -72,7 +72,7 @@ def test_one_split_can_be_loaded_alone(study: Make, monkeypatch: pytest.MonkeyPa
     part = load_study(config, splits=["test"], tables=whole.tables)
     assert len(part) == 12
     assert part.modalities["ct"].mean is None
-    np.testing.assert_array_equal(part.arrays["ct"], whole.arrays["ct"][whole.rows("test")])
+    np.testing.assert_array_equal(part.arrays["ct"][:], whole.arrays["ct"][whole.rows("test")])
     np.testing.assert_array_equal(part.arrays["clinical"], whole.arrays["clinical"][whole.rows("test")])
 
 
@@ -83,8 +83,11 @@ def test_the_second_run_reads_no_image(study: Make, monkeypatch: pytest.MonkeyPa
     def forbidden(location: str, section: PixelConfig) -> np.ndarray:
         raise AssertionError(f"{location} was read")
 
-    monkeypatch.setattr(cache_module, "load_image", forbidden)
-    np.testing.assert_array_equal(load_study(config).arrays["photo"], first.arrays["photo"])
+    monkeypatch.setattr(build, "load_image", forbidden)
+    np.testing.assert_array_equal(load_study(config).arrays["photo"][:], first.arrays["photo"][:])
+    # Neither does another division of the same files, nor a part of it.
+    again = load_study(config.model_copy(update={"split": SplitConfig(seed=7)}), splits=["test"])
+    assert again.frame["id"].tolist() != first.frame["id"].iloc[first.rows("test")].tolist()
 
 
 def spoil(config: StudyConfig) -> None:
@@ -121,7 +124,7 @@ def test_bad_studies_are_left_out_and_listed(study: Make) -> None:
         assert list(data.frame.index) == list(range(57))
         kept = [i for i in range(60) if i not in (5, 7, 20)]
         for name in data.modalities:
-            np.testing.assert_allclose(data.arrays[name], good.arrays[name][kept], atol=0.2)
+            np.testing.assert_allclose(data.arrays[name][:], good.arrays[name][kept], atol=0.2)
             assert len(data.present[name]) == 57
         assert data.labels["finding"].tolist() == good.labels["finding"][kept].tolist()
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mailnet.data.cache import Images, ShardedImages
 from mailnet.data.config import Split
 from mailnet.data.preprocess import to_unit
 from mailnet.data.study import StudyData
@@ -28,7 +29,7 @@ class StudyDataset:
 
     def __init__(self, data: StudyData) -> None:
         self.data = data
-        self._ids = data.frame["id"].to_numpy(dtype=object)
+        self._ids = data.frame["id"].array
         self._companion_task = _owners(data)
 
     def __len__(self) -> int:
@@ -73,7 +74,8 @@ class StudyDataset:
     def _names(self, rows: np.ndarray) -> list[str]:
         if rows.ndim == 1:
             return [str(study) for study in self._ids[rows]]
-        return [" + ".join(str(self._ids[row]) for row in several if row >= 0) for several in rows]
+        names = iter([str(study) for study in self._ids[rows[rows >= 0]]])
+        return [" + ".join(next(names) for row in several if row >= 0) for several in rows.tolist()]
 
 
 def epoch_rows(
@@ -151,8 +153,10 @@ def iterate(dataset: StudyDataset, batches: Iterable[np.ndarray]) -> Iterator[Ba
         thread.join()
 
 
-def _gather(array: np.ndarray, rows: np.ndarray, has: np.ndarray) -> Tensor:
+def _gather(array: Images, rows: np.ndarray, has: np.ndarray) -> Tensor:
     # numpy, since torch's own threads would wait for those of the network.
+    if isinstance(array, ShardedImages):
+        return torch.from_numpy(array.unit(np.where(has, rows, -1)))
     values = to_unit(array[rows]) if array.dtype.kind == "u" else array[rows]
     values[~has] = 0
     return torch.from_numpy(values)

@@ -1,4 +1,4 @@
-"""A study decoded and ready: images as memory maps, tables as features, labels as numbers."""
+"""A study decoded and ready: images mapped from the cache, tables as features, labels as numbers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mailnet.data.cache import cached_images
+from mailnet.data.cache import ImageCache, Images, ShardedImages
 from mailnet.data.composition import find_composition_problems
 from mailnet.data.config import ModalityConfig, Split, StudyConfig, TabularConfig
 from mailnet.data.locations import Locator
@@ -22,6 +22,7 @@ from mailnet.specs import ModalitySpec, TaskSpec
 
 SAMPLE = 2000
 CHUNK = 64
+TABLE_ROWS = 65536  # rows of a table that are brought into features at a time
 
 
 @dataclass
@@ -33,7 +34,8 @@ class StudyData:
         frame: The manifest's rows, N of them, see ``Manifest.frame``; bad studies left out where that was asked.
         modalities: Specs; mean and std of images as measured on training rows, None where these were not loaded.
         tasks: Specs.
-        arrays: Image modality -> (N, C, H, W) uint8 or uint16; table -> (N, F) float32; zeros where absent.
+        arrays: Image modality -> (N, C, H, W), volume -> (N, C, D, H, W), both uint8 or uint16 in the cache, read as an
+            array is; table -> (N, F) float32; zeros where absent.
         present: Modality -> (N,) bool.
         labels: Task -> (N,) int64 with -1 where unknown, or (N, K) float32 with NaN for multilabel.
         tables: Tabular modality -> its fitted state.
@@ -45,7 +47,7 @@ class StudyData:
     frame: pd.DataFrame
     modalities: dict[str, ModalitySpec]
     tasks: dict[str, TaskSpec]
-    arrays: dict[str, np.ndarray]
+    arrays: dict[str, Images]
     present: dict[str, np.ndarray]
     labels: dict[str, np.ndarray]
     tables: dict[str, TableState] = field(default_factory=dict)
@@ -57,7 +59,7 @@ class StudyData:
 
     def rows(self, split: Split) -> np.ndarray:
         """Return the row numbers of a split, rising, int64."""
-        return np.flatnonzero(self.frame["split"].to_numpy() == split)
+        return np.flatnonzero((self.frame["split"] == split).to_numpy(dtype=bool))
 
 
 def load_study(
@@ -86,8 +88,8 @@ def load_study(
     manifest = load_manifest(config, splits, table).frame
     wanted = manifest if splits is None else manifest[manifest["split"].isin(list(splits))]
     frame = _renumbered(wanted)
-    arrays, errors = _images(frame, config, cache)
-    bad = _listed(errors)
+    images, errors = _images(frame, config, cache)
+    bad = [error for row in sorted(errors) for error in errors[row]]
     bad_rows = [int(frame["row"].iloc[row]) for row in sorted(errors) for _ in errors[row]]
     if bad and not skip_bad:
         raise together(bad)
@@ -96,15 +98,15 @@ def load_study(
         frame = _renumbered(frame.drop(index=sorted(errors)))
         if problems := list(find_composition_problems(frame, config, splits)):
             raise together(problems)
-        arrays, errors = _images(frame, config, cache)
-        if errors:
-            raise together(_listed(errors))
+        kept = np.setdiff1d(np.arange(len(wanted)), list(errors))
+        images = {name: several.take(kept) for name, several in images.items()}
     fitted = dict(tables) if tables is not None else fit_tables(config, manifest)
     present = {name: frame[f"has:{name}"].to_numpy(dtype=bool, copy=True) for name in config.modalities}
-    for name, state in fitted.items():
-        arrays[name] = _features(state, frame, present[name])
-    arrays = {name: arrays[name] for name in config.modalities}
-    training = np.flatnonzero(frame["split"].to_numpy() == "train")
+    arrays: dict[str, Images] = {
+        name: _features(fitted[name], frame, present[name]) if name in fitted else images[name]
+        for name in config.modalities
+    }
+    training = np.flatnonzero((frame["split"] == "train").to_numpy(dtype=bool))
     return StudyData(
         config=config,
         frame=frame,
@@ -136,40 +138,38 @@ def fit_tables(config: StudyConfig, frame: pd.DataFrame) -> dict[str, TableState
     return tables
 
 
-def _listed(errors: Mapping[int, Sequence[MailnetError]]) -> list[MailnetError]:
-    return [error for row in sorted(errors) for error in errors[row]]
-
-
 def _renumbered(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.reset_index(drop=True)
 
 
 def _images(
     frame: pd.DataFrame, config: StudyConfig, cache: str | Path | None
-) -> tuple[dict[str, np.ndarray], dict[int, list[MailnetError]]]:
-    locator = Locator(config.root)
-    arrays: dict[str, np.ndarray] = {}
+) -> tuple[dict[str, ShardedImages], dict[int, list[MailnetError]]]:
+    locator, store = Locator(config.root), ImageCache(cache)
+    images: dict[str, ShardedImages] = {}
     errors: dict[int, list[MailnetError]] = {}
     for name, section in config.modalities.items():
         if isinstance(section, TabularConfig):
             continue
-        paths = [str(path) for path in frame[f"path:{name}"]]
-        arrays[name], problems = cached_images(paths, section, locator, folder=cache, label=name)
+        images[name], problems = store.images(frame[f"path:{name}"], section, locator, name)
         for row, error in problems.items():
             study = str(frame["id"].iloc[row])
             placed = DataError(error.message, study=study, modality=name, file=error.file, remedy=error.remedy)
             errors.setdefault(row, []).append(placed)
-    return arrays, errors
+    return images, errors
 
 
 def _features(state: TableState, frame: pd.DataFrame, present: np.ndarray) -> np.ndarray:
-    rows = frame[present].rename(columns=lambda c: c.removeprefix("raw:"))
     features = np.zeros((len(frame), len(state.features)), np.float32)
-    features[present] = state.transform(rows, [str(study) for study in rows["id"]])
+    having = np.flatnonzero(present)
+    for start in range(0, len(having), TABLE_ROWS):
+        places = having[start : start + TABLE_ROWS]
+        rows = frame.iloc[places].rename(columns=lambda c: c.removeprefix("raw:"))
+        features[places] = state.transform(rows, [str(study) for study in rows["id"]])
     return features
 
 
-def _modality(name: str, section: ModalityConfig, array: np.ndarray, training: np.ndarray) -> ModalitySpec:
+def _modality(name: str, section: ModalityConfig, array: Images, training: np.ndarray) -> ModalitySpec:
     if isinstance(section, TabularConfig):
         return ModalitySpec(name, "tabular", channels=array.shape[1])
     if len(training) == 0:
@@ -178,7 +178,7 @@ def _modality(name: str, section: ModalityConfig, array: np.ndarray, training: n
     return ModalitySpec(name, section.kind, section.inputs, section.size, mean, std)
 
 
-def channel_statistics(images: np.ndarray, rows: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def channel_statistics(images: Images, rows: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation of each channel in [0, 1], over at most 2,000 of the rows, always the same."""
     if len(rows) > SAMPLE:
         rows = np.sort(np.random.default_rng(0).choice(rows, SAMPLE, replace=False))
