@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import signal
@@ -19,6 +20,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from mailnet.cli import main
 from mailnet.data.cache import (
     ImageCache,
     ShardedImages,
@@ -312,6 +314,28 @@ def test_the_cache_is_seen_and_cleared(images: list[str], cache: Path) -> None:
     (entry.folder / "killed.images.npy").write_bytes(b"whole, without keys")
     assert clear_cache() == entry.size + 4 + 19
     assert [path.relative_to(cache).as_posix() for path in cache.rglob("*")] == ["other", "other/.kept.npy"]
+
+
+def test_the_command(images: list[str], cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(*arguments: str) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(["cache", *arguments])
+        return int(ended.value.code or 0), capsys.readouterr().out
+
+    load(images)
+    capsys.readouterr()
+    status, out = run("--limit", "3GB", "--json")
+    shown = json.loads(out)
+    assert status == 0
+    assert (shown["folder"], shown["limit"], shown["bytes"]) == (str(cache), 3 * 10**9, list_cache()[0].size)
+    assert [(entry["images"], entry["preparation"]["size"]) for entry in shown["entries"]] == [(19, [8, 8])]
+    status, out = run()
+    assert "image 1 x 8 x 8" in out
+    assert "of at most 3.0 GB" in out
+    assert run("--limit", "much")[0] == 2
+    status, out = run("--clear", "--cache", str(cache))
+    assert "Freed" in out
+    assert list_cache() == []
 
 
 def test_the_default_limit(cache: Path) -> None:

@@ -260,6 +260,25 @@ def info(
         print_description(description)
 
 
+@app.command(name="cache")
+def manage(
+    folder: Annotated[Path | None, typer.Option("--cache", help="Its folder.", show_default=False)] = None,
+    limit: Annotated[
+        str | None, typer.Option(help="Bytes that it may hold from now on, such as 20GB.", show_default=False)
+    ] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="Delete all decoded images.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show, bound or clear the decoded images."""
+    from mailnet.cli.cache import manage_cache, print_cache
+
+    result = manage_cache(folder, limit, clear)
+    if as_json:
+        print_json(result)
+    else:
+        print_cache(result)
+
+
 def _evaluate(run: Path, study: Path | None = None, **options: Any) -> dict[str, Any]:
     from mailnet.evaluation import evaluate as evaluate_run
 

@@ -6,7 +6,7 @@ may write at once: each writes shards of its own, and a shard is there only once
 
 from mailnet.data.cache.build import ImageCache
 from mailnet.data.cache.images import Images, ShardedImages
-from mailnet.data.cache.limit import cache_limit, parse_bytes, set_cache_limit
+from mailnet.data.cache.limit import cache_limit, format_bytes, parse_bytes, set_cache_limit
 from mailnet.data.cache.shards import CacheEntry, cache_folder, clear_cache, list_cache
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "cache_folder",
     "cache_limit",
     "clear_cache",
+    "format_bytes",
     "list_cache",
     "parse_bytes",
     "set_cache_limit",
