@@ -10,7 +10,7 @@ from mailnet.data.config import PixelConfig
 from mailnet.data.locations import split_plane
 from mailnet.data.preprocess import prepare
 from mailnet.data.readers import read_scan
-from mailnet.data.scan import Reading, reading_of
+from mailnet.data.scan import Reading, Scan, reading_of
 from mailnet.errors import DataError
 
 
@@ -29,16 +29,25 @@ def load_image(location: str, section: PixelConfig) -> np.ndarray:
         DataError: The file is missing, broken, too large or of an unknown kind, or does not fit the modality; names
             the file and a remedy.
     """
+    scan = load_scan(location, section)
+    try:
+        return prepare(scan, section)
+    except DataError as error:
+        raise DataError(error.message, file=location, remedy=error.remedy) from error
+
+
+def load_scan(location: str, section: PixelConfig) -> Scan:
+    """Return the planes of a file that a modality takes, as ``load_image`` does before it prepares them.
+
+    Raises:
+        DataError: The file is missing, broken, too large or of an unknown kind; names the file and a remedy.
+    """
     file, plane = split_plane(location)
     place = None
     if plane is not None:
         kind, _, rest = plane.partition("/")
         place = int(rest) if kind == "slice" else _largest(rest, reading_of(section))
-    scan = read_scan(file, reading_of(section, place))
-    try:
-        return prepare(scan, section)
-    except DataError as error:
-        raise DataError(error.message, file=location, remedy=error.remedy) from error
+    return read_scan(file, reading_of(section, place))
 
 
 def _largest(mask: str, reading: Reading) -> int:
