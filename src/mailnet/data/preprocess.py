@@ -1,17 +1,21 @@
-"""From a decoded file to the image that a network sees; numpy and pillow only, the same for training and prediction."""
+"""From a decoded file to what a network sees; numpy and pillow only, the same for training and prediction."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from PIL import Image
 
-from mailnet.data.config import ImageConfig, PixelConfig
-from mailnet.data.scan import Scan
+from mailnet.data.config import ImageConfig, PixelConfig, VolumeConfig
+from mailnet.data.intensity import interval
+from mailnet.data.resample import fitted, resample, spaced
+from mailnet.data.scan import Scan, reading_of, scan_of_array
 from mailnet.errors import DataError
 
 # ITU-R BT.601, as pillow converts colour to grey.
 LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
-WHOLE_RANGE = {"uint8": (0.0, 255.0), "uint16": (0.0, 65535.0), "int16": (-32768.0, 32767.0)}
+BYTE = (0.0, 255.0)
 
 
 def prepare(scan: Scan, section: PixelConfig) -> np.ndarray:
@@ -22,47 +26,38 @@ def prepare(scan: Scan, section: PixelConfig) -> np.ndarray:
         section: The modality.
 
     Returns:
-        (C, H, W) or (C, D, H, W) uint8 or uint16; neighbouring planes of an image are channels one after the other.
+        (C, H, W) or (C, D, H, W): uint8 where the file has 8 bits and its whole range is used, else uint16; 0 is the
+        lowest value of the range or window, 255 or 65535 the highest. Neighbouring planes of an image are channels one
+        after the other.
 
     Raises:
         DataError: The planes, the channels, the units or the values do not fit; says what was seen.
     """
-    if not isinstance(section, ImageConfig):
-        raise DataError("is a volume", remedy="Make the modality 'kind: image'")
-    return prepare_image(scan.picture(), section)
+    values = _checked(scan.values, section)
+    low, high = interval(values, scan, section)
+    if isinstance(section, VolumeConfig):
+        return _volume(values, scan, section, low, high)
+    assert isinstance(section, ImageConfig)
+    if section.neighbours == 0:
+        scan.picture()
+    elif len(values) != 2 * section.neighbours + 1:
+        raise DataError(f"has {len(values)} planes", remedy=f"'neighbours' makes them {2 * section.neighbours + 1}")
+    aspect = 1.0 if scan.spacing is None else scan.spacing[1] / scan.spacing[2]
+    if not (math.isfinite(aspect) and aspect > 0):
+        aspect = 1.0
+    planes = [_plane(plane, section, low, high, aspect) for plane in values]
+    return np.ascontiguousarray(np.concatenate(planes, axis=2).transpose(2, 0, 1))
 
 
 def prepare_array(array: np.ndarray, section: PixelConfig) -> np.ndarray:
-    """Return what a modality declares of an array in memory: (H, W), (H, W, C), or for volumes (D, H, W[, C])."""
-    if isinstance(section, ImageConfig):
-        return prepare_image(array, section)
-    return prepare(Scan(array if array.ndim == 4 else array[..., None]), section)
-
-
-def prepare_image(array: np.ndarray, config: ImageConfig) -> np.ndarray:
-    """Return an image with the channels, range and size that a modality declares.
+    """Return what a modality declares of an array in memory.
 
     Args:
-        array: (H, W) or (H, W, C) of any number type, in the file's own values.
-        config: The modality.
-
-    Returns:
-        (C, H, W) uint8 where the file has 8 bits and its whole range is used, else uint16; 0 is the lowest value of the
-        range, 255 or 65535 the highest.
-
-    Raises:
-        DataError: The number of channels, the range or the values do not fit; says what was seen.
+        array: (H, W) or (H, W, C); for volumes, and images with a ``slice``, (D, H, W) or (D, H, W, C), in the file's
+            own values. Its voxels count as cubes, since it says nothing of their spacing.
+        section: The modality.
     """
-    image = _checked(array)
-    low, high = _range(image, config)
-    image = _channels(image, config)
-    eight_bit = image.dtype == np.uint8 and (low, high) == (0.0, 255.0)
-    if not eight_bit:
-        image = ((image.astype(np.float64) - low) / (high - low)).astype(np.float32)
-    resized = _resize(image, config)
-    if not eight_bit:
-        resized = np.rint(resized.clip(0, 1) * 65535).astype(np.uint16)
-    return np.ascontiguousarray(resized.transpose(2, 0, 1))
+    return prepare(scan_of_array(array, reading_of(section)), section)
 
 
 def to_unit(array: np.ndarray) -> np.ndarray:
@@ -75,38 +70,63 @@ def to_unit(array: np.ndarray) -> np.ndarray:
     return unit
 
 
-def _checked(array: np.ndarray) -> np.ndarray:
-    if array.dtype == bool:
-        array = array.astype(np.uint8) * np.uint8(255)
-    if array.dtype.kind not in "uif":
-        raise DataError(f"holds values of the type {array.dtype}", remedy="Write numbers")
-    image = array[..., None] if array.ndim == 2 else array
-    if image.ndim != 3 or image.shape[2] > 4 or 0 in image.shape:
-        raise DataError(f"has the shape {list(array.shape)}", remedy="A 2-D modality takes (H, W) or (H, W, channels)")
-    return image
-
-
-def _range(image: np.ndarray, config: ImageConfig) -> tuple[float, float]:
-    whole = WHOLE_RANGE.get(image.dtype.name)
-    if whole is not None and config.range in (None, whole):
-        return whole
-    low, high = float(image.min()), float(image.max())
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise DataError("holds NaN or infinite values", remedy="Replace them by numbers")
-    if config.range is None:
+def _checked(values: np.ndarray, section: PixelConfig) -> np.ndarray:
+    if values.dtype == bool:
+        values = values.astype(np.uint8) * np.uint8(255)
+    if values.dtype.kind not in "uif":
+        raise DataError(f"holds values of the type {values.dtype}", remedy="Write numbers")
+    # Many channels are more often planes in the wrong place than channels.
+    if values.shape[3] > 4 and values.shape[3] != section.channels:
+        shape = list(values.shape if len(values) > 1 else values.shape[1:])
         raise DataError(
-            f"holds {image.dtype} values ({low:g} to {high:g}), which have no range of their own",
-            remedy="Declare the modality's 'range': [lowest, highest]",
+            f"has the shape {shape}, that is {values.shape[3]} channels, the modality {section.channels}",
+            remedy="Set 'channels' to what the files have, or 'frame' to take one point in time",
         )
-    if low < config.range[0] or high > config.range[1]:
+    return values
+
+
+def _volume(values: np.ndarray, scan: Scan, section: VolumeConfig, low: float, high: float) -> np.ndarray:
+    depth, height, width, _ = values.shape
+    if depth == 1:
+        raise DataError("has one plane, a 3-D modality takes several", remedy="Make the modality 'kind: image'")
+    spacing = scan.spacing if scan.spacing is not None and all(0 < s < math.inf for s in scan.spacing) else None
+    if section.spacing is None:
+        axes = fitted((depth, height, width), section.size, spacing or (1.0, 1.0, 1.0), section.resize)
+    elif spacing is None:
         raise DataError(
-            f"has values from {low:g} to {high:g}, outside the declared range {list(config.range)}",
-            remedy="Correct the modality's 'range' or the file",
+            "does not say how far its planes, rows and columns lie apart",
+            remedy="Leave out the modality's 'spacing', or write files that say it",
         )
-    return config.range
+    else:
+        axes = spaced((depth, height, width), section.size, spacing, section.spacing)
+    unit = resample(lambda k: _unit(_channels(values[k], section), low, high), section.channels, axes)
+    whole = np.uint8 if values.dtype == np.uint8 and (low, high) == BYTE else np.uint16
+    return np.ascontiguousarray(_deep(unit, whole).transpose(3, 0, 1, 2))
 
 
-def _channels(image: np.ndarray, config: ImageConfig) -> np.ndarray:
+def _plane(plane: np.ndarray, section: ImageConfig, low: float, high: float, aspect: float) -> np.ndarray:
+    """Return (H, W, C) of one plane; ``aspect`` is the height of a pixel by its width."""
+    image = _channels(plane, section)
+    if image.dtype == np.uint8 and (low, high) == BYTE:
+        return _resize(image, section, aspect)
+    return _deep(_resize(_unit(image, low, high), section, aspect), np.uint16)
+
+
+def _unit(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Map [low, high] to [0, 1], what lies outside of a window to its ends."""
+    if high == low:  # two percentiles of a file that is nearly all of one value
+        return (values > high).astype(np.float32)
+    unit: np.ndarray = ((values.astype(np.float64) - low) / (high - low)).clip(0, 1).astype(np.float32)
+    return unit
+
+
+def _deep(unit: np.ndarray, kind: type[np.uint8] | type[np.uint16]) -> np.ndarray:
+    unit *= np.iinfo(kind).max
+    np.rint(unit, out=unit)
+    return unit.clip(0, np.iinfo(kind).max, out=unit).astype(kind)
+
+
+def _channels(image: np.ndarray, config: PixelConfig) -> np.ndarray:
     seen = image.shape[2]
     if seen == config.channels:
         return image
@@ -126,23 +146,26 @@ def _channels(image: np.ndarray, config: ImageConfig) -> np.ndarray:
     return (np.rint(grey) if image.dtype.kind in "ui" else grey).astype(image.dtype)[..., None]
 
 
-def _resize(image: np.ndarray, config: ImageConfig) -> np.ndarray:
+def _resize(image: np.ndarray, config: ImageConfig, aspect: float) -> np.ndarray:
     height, width, channels = image.shape
     tall, wide = config.size
-    if (height, width) == (tall, wide):
-        return image
     if config.resize == "stretch":
         return _scale(image, (tall, wide), None)
+    # The height in pixels that are as high as wide.
+    even = height * aspect
     if config.resize == "crop":
-        scale = max(tall / height, wide / width)
-        h, w = tall / scale, wide / scale
+        scale = max(tall / even, wide / width)
+        h, w = tall / scale / aspect, wide / scale
         top, left = (height - h) / 2, (width - w) / 2
-        return _scale(image, (tall, wide), (left, top, left + w, top + h))
-    scale = min(tall / height, wide / width)
-    h, w = max(1, round(height * scale)), max(1, round(width * scale))
+        whole = (h, w) == (height, width)
+        return _scale(image, (tall, wide), None if whole else (left, top, left + w, top + h))
+    scale = min(tall / even, wide / width)
+    rows, columns = max(1, round(even * scale)), max(1, round(width * scale))
+    if (rows, columns) == (tall, wide):
+        return _scale(image, (tall, wide), None)
     padded = np.zeros((tall, wide, channels), image.dtype)
-    top, left = (tall - h) // 2, (wide - w) // 2
-    padded[top : top + h, left : left + w] = _scale(image, (h, w), None)
+    top, left = (tall - rows) // 2, (wide - columns) // 2
+    padded[top : top + rows, left : left + columns] = _scale(image, (rows, columns), None)
     return padded
 
 
@@ -155,5 +178,5 @@ def _scale(image: np.ndarray, size: tuple[int, int], box: tuple[float, float, fl
     if image.shape[:2] == size and box is None:
         return image
     if image.dtype == np.uint8 and image.shape[2] == 3:
-        return scale(image)
+        return scale(np.ascontiguousarray(image))
     return np.stack([scale(np.ascontiguousarray(image[..., c])) for c in range(image.shape[2])], axis=2)

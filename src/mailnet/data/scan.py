@@ -12,6 +12,7 @@ from mailnet.data.config import ImageConfig, PixelConfig, VolumeConfig
 from mailnet.errors import DataError
 
 Direction = Literal["axial", "coronal", "sagittal"]
+_SHAPES = "A picture is (H, W) or (H, W, channels), a volume (planes, H, W) or (planes, H, W, channels)"
 
 
 @dataclass(frozen=True)
@@ -19,11 +20,11 @@ class Planes:
     """Which planes of a file an image takes.
 
     Args:
-        place: Number of the plane from 0, or the ``middle`` one.
+        place: Number of the plane from 0, the ``middle`` one, or ``all`` of them.
         neighbours: Planes before and after it that are taken too; at an end the last plane stands for those beyond.
     """
 
-    place: int | Literal["middle"] = "middle"
+    place: int | Literal["middle", "all"] = "middle"
     neighbours: int = 0
 
     def of(self, depth: int) -> list[int]:
@@ -35,6 +36,8 @@ class Planes:
         >>> Planes(0, neighbours=1).of(3)
         [0, 0, 1]
         """
+        if self.place == "all":
+            return list(range(depth))
         place = depth // 2 if self.place == "middle" else self.place
         if not 0 <= place < depth:
             raise DataError(f"has no plane {place}", remedy=f"Planes are numbered 0 to {depth - 1}: correct 'slice'")
@@ -66,6 +69,11 @@ class Reading:
     volume: bool = False
     max_pixels: int = 2**26
     max_voxels: int = 2**28
+
+    @property
+    def max_bytes(self) -> int:
+        """Largest size of a file in bytes: eight a voxel, and as much as a header may take."""
+        return self.max_voxels * 8 + 2**20
 
     def check_size(self, depth: int, height: int, width: int) -> None:
         """Refuse a file by what its header says, before anything of that size is made.
@@ -135,3 +143,29 @@ class Scan:
             )
         plane: np.ndarray = self.values[0]
         return plane[..., 0] if plane.shape[2] == 1 else plane
+
+
+def scan_of_array(array: np.ndarray, reading: Reading) -> Scan:
+    """Return an array that says nothing of its place in space, as of npy and npz files or in memory.
+
+    Args:
+        array: (H, W), (H, W, C), (D, H, W) where planes or a volume are wanted, or (D, H, W, C).
+        reading: What is wanted of it.
+
+    Raises:
+        DataError: It has another number of axes, is empty or too large, or lacks the plane.
+    """
+    planes = has_planes(array.ndim, reading)
+    if array.ndim not in (2, 3, 4) or 0 in array.shape:
+        raise DataError(f"has the shape {list(array.shape)}", remedy=_SHAPES)
+    if array.ndim == 2 or (array.ndim == 3 and planes):
+        array = array[..., None]
+    if not planes:
+        array = array[None]
+    reading.check_size(*array.shape[:3])
+    return Scan(array if reading.planes is None else array[reading.planes.of(len(array))])
+
+
+def has_planes(axes: int, reading: Reading) -> bool:
+    """Return whether the first of an array's axes counts planes."""
+    return axes == 4 or (axes == 3 and (reading.volume or reading.planes is not None))
