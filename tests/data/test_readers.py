@@ -121,7 +121,7 @@ def test_truncated_files(tmp_path: Path, suffix: str, kept: float) -> None:
 def test_missing_unreadable_and_unknown_files(tmp_path: Path) -> None:
     refused(tmp_path / "none.png", "does not exist")
     (tmp_path / "folder.png").mkdir()
-    refused(tmp_path / "folder.png", "holds 0 files")
+    refused(tmp_path / "folder.png", "holds no DICOM file")
     (tmp_path / "a.xyz").write_bytes(b"")
     assert ".png" in str(refused(tmp_path / "a.xyz", "no reader knows").remedy)
     (tmp_path / "text.png").write_text("not a picture")

@@ -119,6 +119,30 @@ def _check_rle(frame: bytes, layout: Layout) -> None:
     count, *places = struct.unpack("<16I", frame[:64])
     wanted = layout.samples * max(1, layout.allocated // 8)
     segments = places[:wanted]
-    rising = all(a < b for a, b in zip(segments, [*segments[1:], len(frame)], strict=True))
-    if count != wanted or segments[0] < 64 or not rising or len(frame) > 2 * layout.plane_bytes + 2**16:
+    ends = [*segments[1:], len(frame)]
+    rising = all(a < b for a, b in zip(segments, ends, strict=True))
+    if (
+        count != wanted
+        or segments[0] < 64
+        or not rising
+        or any(_overruns(frame[a:b], layout.rows * layout.columns) for a, b in zip(segments, ends, strict=True))
+    ):
         raise DataError(_BROKEN, remedy=RESTORE)
+
+
+def _overruns(segment: bytes, size: int) -> bool:
+    """Return whether a run goes beyond so many bytes, which ends a decoder in Rust by a panic (PS3.5 G.3)."""
+    place = unpacked = 0
+    end = len(segment)
+    while place < end and unpacked < size:
+        length = segment[place]
+        if length < 128:
+            unpacked += length + 1
+            place += length + 2
+        elif length > 128:
+            unpacked += 257 - length
+            place += 2
+        else:
+            place += 1
+    # A byte of padding may follow, no further run.
+    return unpacked > size or end - place > 1

@@ -22,6 +22,7 @@ FAMILIES = {
 }
 PACKAGES = {"jpeg": "'pylibjpeg[libjpeg]'", "jpeg-ls": "pyjpegls", "jpeg-2000": "'pylibjpeg[openjpeg]'"}
 JPEG_EXTENDED = _JPEG + "51"
+_UNDEFINED = 2**32 - 1
 # What an expanded palette of DICOM may have (PS3.3 C.7.9).
 MAX_PALETTE = 2**16
 
@@ -47,11 +48,15 @@ def stored_planes(dataset: Any, layout: Layout, frames: Sequence[int]) -> Iterat
     keyword = next((k for k in ("PixelData", "FloatPixelData", "DoubleFloatPixelData") if k in dataset), None)
     if keyword is None:
         raise DataError("holds no pixels", remedy=RESTORE)
+    raw = dataset.get_item(keyword)
+    claimed = getattr(raw, "length", None)
     content = dataset[keyword].value
     if not isinstance(content, bytes) or not content:
         raise DataError("holds no pixels", remedy=RESTORE)
     if uid in NATIVE:
         _check_length(content, layout)
+        if claimed not in (None, _UNDEFINED, len(content)):
+            raise DataError(f"says that its pixels have {claimed:,} bytes; it has {len(content):,}", remedy=RESTORE)
     elif uid in FAMILIES:
         _check_compressed(dataset, content, layout, frames, FAMILIES[uid])
     else:
@@ -71,8 +76,10 @@ def stored_planes(dataset: Any, layout: Layout, frames: Sequence[int]) -> Iterat
     try:
         for plane, said in decoder.iter_array(dataset, indices=frames):
             yield _coloured(plane, dataset, layout, str(said["photometric_interpretation"])).reshape(shape)
-    # The decoders' own exceptions, of every kind, quote the header.
-    except Exception:
+    except (GeneratorExit, KeyboardInterrupt, SystemExit):
+        raise
+    # The decoders' own exceptions, of every kind, quote the header; a panic in Rust is none of Exception's.
+    except BaseException:
         failure = _failure(dataset, uid, name, content, layout)
     else:
         return

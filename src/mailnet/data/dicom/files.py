@@ -150,6 +150,8 @@ def _parse(stream: BinaryIO, pixels: bool) -> Any:
         return tag in PIXELS
 
     dataset = read_dataset(body, syntax == IMPLICIT, syntax != BIG_ENDIAN, stop_when=None if pixels else before_pixels)
+    if len(dataset) == 0:
+        raise DataError("is broken: an element has a wrong length, or the file ends too early", remedy=RESTORE)
     whole = FileDataset(io.BytesIO(), dataset, file_meta=meta)
     whole.set_original_encoding(syntax == IMPLICIT, syntax != BIG_ENDIAN, dataset._character_set)
     return whole
