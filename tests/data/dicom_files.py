@@ -26,11 +26,10 @@ PATIENT = {
     "ReferringPhysicianName": "Pumblechook^Ada",
     "OperatorsName": "Grimthorpe^Bo",
     "PatientComments": "Snorkelfish",
-    "PatientAge": "082Y",
 }
 SECRETS = [
     "Quillfeather", "Zebediah", "PZX7733991", "19370423", "Wobblestone", "ACQ5588123", "20190817", "20190818",
-    "20190819", "123457", "SIDX9944", "Vexatious", "Muddlewick", "Pumblechook", "Grimthorpe", "Snorkelfish", "082Y",
+    "20190819", "123457", "SIDX9944", "Vexatious", "Muddlewick", "Pumblechook", "Grimthorpe", "Snorkelfish",
 ]  # fmt: skip
 
 

@@ -157,7 +157,9 @@ def test_spacing_and_units(samples: Path) -> None:
         ({"Modality": "MR"}, None),
         ({"RescaleType": "Z_EFF"}, "Z_EFF"),
         ({"RescaleSlope": None}, None),
-        ({"RescaleType": "somebody's name"}, None),
+        ({"RescaleType": "Quillfeather"}, None),
+        ({"Modality": "PT", "Units": "BQML"}, "BQML"),
+        ({"Modality": "PT", "Units": "Quillfeather"}, None),
     ],
 )
 def test_units(tmp_path: Path, tags: dict[str, Any], units: str | None) -> None:

@@ -175,7 +175,9 @@ def test_mixed_series_and_select(tmp_path: Path) -> None:
     refused(folder, r"no series that \{Modality: 'PT'\} selects, but CT 3", select={"Modality": "PT"})
     error = refused(folder, "'SeriesDescripton', which is no DICOM keyword", select={"SeriesDescripton": "*"})
     assert error.remedy == "Did you mean 'SeriesDescription'?"
-    refused(folder, "'PatientID', which describes a patient", select={"PatientID": "PZX*"})
+    for keyword in ("PatientName", "StudyDate", "ReferringPhysicianName", "AccessionNumber", "SeriesTime"):
+        refused(folder, f"'{keyword}', which may identify a patient", select={keyword: "*"})
+    refused(folder, "'PatientID', which may identify a patient", select={"PatientID": "PZX*"})
 
 
 @pytest.mark.parametrize("lost", [1, 2, 3])

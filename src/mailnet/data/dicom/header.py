@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,8 @@ import numpy as np
 from mailnet.data.dicom.files import RESTORE
 from mailnet.errors import DataError
 
+# Those of the standard that are not read, which a message may name (PS3.3 C.7.6.3.1.2).
+OTHERS = ("ARGB", "CMYK", "HSV", "XYB", "YBR_PARTIAL_420", "YBR_PARTIAL_422")
 COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 GREY = ("MONOCHROME1", "MONOCHROME2")
 
@@ -91,9 +92,8 @@ def layout_of(dataset: Any) -> Layout:
         floating=floating,
     )
     if photometric not in (*GREY, "PALETTE COLOR", *COLOURS):
-        known = re.fullmatch(r"[A-Z_0-9]{1,16}", photometric)
         raise DataError(
-            f"has colours of a kind that is not read ({photometric if known else 'PhotometricInterpretation'})",
+            f"has colours of a kind that is not read ({photometric if photometric in OTHERS else 'an unknown one'})",
             remedy="Convert it to MONOCHROME2 or RGB",
         )
     wrong = [

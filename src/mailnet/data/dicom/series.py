@@ -33,6 +33,9 @@ TELLING = (
     "ConvolutionKernel",
     "StackID",
 )
+# Besides the patient's group, names and dates.
+PERSONAL = ("AccessionNumber", "StudyID", "StudyInstanceUID", "InstitutionName", "InstitutionAddress", "StationName")
+_PERSONAL = ("PN", "DA", "DT", "TM")
 MAX_FILES = 100_000
 
 
@@ -124,7 +127,7 @@ def _header(path: str) -> Any | None:
 
 
 def _check_select(select: Mapping[str, str]) -> None:
-    from pydicom.datadict import keyword_dict
+    from pydicom.datadict import dictionary_VR, keyword_dict
 
     for keyword in select:
         if keyword not in keyword_dict:
@@ -132,9 +135,9 @@ def _check_select(select: Mapping[str, str]) -> None:
                 f"cannot be selected by '{keyword}', which is no DICOM keyword",
                 remedy=nearest(keyword, sorted(keyword_dict)),
             )
-        if keyword_dict[keyword] >> 16 == 0x0010:
+        if keyword_dict[keyword] >> 16 == 0x0010 or dictionary_VR(keyword) in _PERSONAL or keyword in PERSONAL:
             raise DataError(
-                f"cannot be selected by '{keyword}', which describes a patient and would be stored with the model",
+                f"cannot be selected by '{keyword}', which may identify a patient and would be stored with the model",
                 remedy="Select by tags of the series, such as Modality or SeriesDescription",
             )
 
@@ -157,19 +160,24 @@ def _list(members: Iterable[Member]) -> str:
     lines = []
     for files in _by_series(members).values():
         header = files[0].header
-        words = [text(header, "Modality"), text(header, "SeriesNumber")]
-        described = text(header, "SeriesDescription")[:64]
+        words = [_shown(header, "Modality"), _shown(header, "SeriesNumber")]
+        described = _shown(header, "SeriesDescription")
         words += [f"'{described}'"] if described else []
         lines.append(f"{' '.join(word for word in words if word)} ({len(files)} file{'s' if len(files) > 1 else ''})")
     return "; ".join(lines[:10]) + ("; ..." if len(lines) > 10 else "")
 
 
+def _shown(header: Any, keyword: str) -> str:
+    """Return a value within one short line."""
+    return "".join(letter if letter.isprintable() else " " for letter in text(header, keyword))[:64].strip()
+
+
 def _suggestion(members: Iterable[Member]) -> str:
     headers = [files[0].header for files in _by_series(members).values()]
     for keyword in ("SeriesDescription", "Modality", "SeriesNumber"):
-        values = [text(header, keyword) for header in headers]
+        values = [_shown(header, keyword) for header in headers]
         if all(values) and len(set(values)) == len(values):
-            return f"{{{keyword}: '{values[0][:64]}'}}"
+            return f"{{{keyword}: '{values[0]}'}}"
     return "{SeriesDescription: '*T1*'}, or give the folder of one series"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,9 @@ from mailnet.data.dicom.header import Layout, macro, numbers, text
 from mailnet.errors import DataError
 
 _NOT_SAID = ("", "US")
+# PS3.3 C.11.1.1.2 and, of positron emission, C.8.9.1.1.3; other words might be anything, a name too.
+_UNITS = ("HU", "HU_MOD", "OD", "MGML", "Z_EFF", "ED", "EDW", "PCT")
+_PET_UNITS = ("BQML", "GML", "CNTS", "CPS", "PROPCNTS", "PROPCPS", "PCNT", "MLMING", "MLG", "UMOLML")
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,13 @@ def modality_of(dataset: Any, layout: Layout, frame: int) -> Modality:
     slope, intercept = numbers(holder, "RescaleSlope"), numbers(holder, "RescaleIntercept")
     if not slope or not intercept:
         return Modality()
-    kind = text(holder, "RescaleType")
-    ct = kind.upper() in _NOT_SAID and text(dataset, "Modality") == "CT"
-    return Modality(slope[0], intercept[0], units="HU" if ct else _units(kind))
+    kind, modality = text(holder, "RescaleType"), text(dataset, "Modality")
+    if kind.upper() in _NOT_SAID:
+        pet = text(dataset, "Units") if modality == "PT" else ""
+        units = "HU" if modality == "CT" else pet if pet in _PET_UNITS else None
+    else:
+        units = _units(kind)
+    return Modality(slope[0], intercept[0], units=units)
 
 
 def lut_of(item: Any) -> Lut:
@@ -134,8 +140,14 @@ def values_of(stored: np.ndarray, layout: Layout, modality: Modality) -> np.ndar
         return modality.lut.of(stored)
     if modality.plain:
         return stored
-    exact = stored.astype(np.float64) * modality.slope + modality.intercept
-    return exact.astype(type_of(layout, modality))
+    kind = type_of(layout, modality)
+    if kind.kind in "iu":
+        # Modulo the type's size, in which the result fits though a step to it may not.
+        slope, intercept = (np.array(int(number)).astype(kind) for number in (modality.slope, modality.intercept))
+        values: np.ndarray = stored.astype(kind) * slope + intercept
+    else:
+        values = (stored.astype(np.float64) * modality.slope + modality.intercept).astype(kind)
+    return values
 
 
 def bright(values: np.ndarray, layout: Layout, modality: Modality) -> np.ndarray:
@@ -199,5 +211,4 @@ def window(values: np.ndarray, center: float, width: float, function: str) -> np
 
 
 def _units(kind: str) -> str | None:
-    """Return a rescale type as units where it is one, see PS3.3 C.11.1.1.2."""
-    return kind if kind.upper() not in _NOT_SAID and re.fullmatch(r"[A-Za-z0-9_%/]{1,16}", kind) else None
+    return kind if kind in _UNITS else None
