@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
+import stat
 import threading
 import zipfile
 import zlib
@@ -18,26 +20,53 @@ from mailnet.data.values import nearest
 from mailnet.errors import DataError
 
 MAX_BYTES = 2**31
+# Deflate packs at most 1,032 bytes into one (https://zlib.net/zlib_tech.html).
+MAX_RATIO = 1032
+_ANY_SIZE = 2**63
+_RESTORE = "Restore the file, or leave the study out with --skip-bad"
 
 _open = threading.local()
 
 
-def read_bytes(location: str) -> bytes:
+def read_bytes(location: str, limit: int = MAX_BYTES) -> bytes:
     """Return the content of a plain file or of a member ``set.zip!member``.
 
+    Args:
+        location: Where it lies.
+        limit: Largest number of bytes.
+
     Raises:
-        DataError: It is missing, unreadable, broken, encrypted, or larger than 2 GiB.
+        DataError: It is missing, unreadable, broken, encrypted, or larger than the limit.
+    """
+    with open_binary(location, limit) as (stream, _), _explained(location):
+        return stream.read()
+
+
+@contextmanager
+def open_binary(location: str, limit: int = MAX_BYTES) -> Iterator[tuple[IO[bytes], int]]:
+    """Yield a plain file or a member ``set.zip!member`` as a stream, and its size in bytes.
+
+    Raises:
+        DataError: As ``read_bytes``, as far as it shows before the content is read.
     """
     path, member = split_location(location)
+    stream: IO[bytes]
     with _explained(location):
         if member is None:
-            with open(path, "rb") as file:
-                _refuse_giant(os.fstat(file.fileno()).st_size, location)
-                return file.read()
-        archive = open_zip(path)
-        info = member_info(archive, member, location)
-        _refuse_giant(info.file_size, location)
-        return archive.read(info)
+            status = os.stat(path)
+            # Opening a pipe would wait for its other end.
+            if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+                raise DataError("is a device or a pipe", file=location, remedy="Give a file")
+            size = status.st_size
+            _refuse_giant(size, location, limit)
+            stream = open(path, "rb")  # noqa: SIM115 - closed below
+        else:
+            archive = open_zip(path)
+            info = member_info(archive, member, location, limit)
+            size = info.file_size
+            stream = archive.open(info)
+    with stream:
+        yield stream, size
 
 
 def open_zip(path: str) -> zipfile.ZipFile:
@@ -47,19 +76,19 @@ def open_zip(path: str) -> zipfile.ZipFile:
         DataError: It is missing or no whole zip.
     """
     with _explained(path):
-        stat = os.stat(path)
-        key = (stat.st_mtime_ns, stat.st_size)
+        status = os.stat(path)
+        key = (status.st_mtime_ns, status.st_size)
         archives: dict[str, tuple[tuple[int, int], zipfile.ZipFile]] = _open.__dict__.setdefault("zips", {})
         if path not in archives or archives[path][0] != key:
             archives[path] = (key, zipfile.ZipFile(path))
         return archives[path][1]
 
 
-def member_info(archive: zipfile.ZipFile, member: str, location: str) -> zipfile.ZipInfo:
+def member_info(archive: zipfile.ZipFile, member: str, location: str, limit: int = MAX_BYTES) -> zipfile.ZipInfo:
     """Return a member's entry in the directory of its archive.
 
     Raises:
-        DataError: There is no such member, or it is encrypted.
+        DataError: There is no such member, or it is encrypted, a link, or would unpack to more than the limit.
     """
     info = archive.NameToInfo.get(member)
     if info is None:
@@ -68,6 +97,16 @@ def member_info(archive: zipfile.ZipFile, member: str, location: str) -> zipfile
         )
     if info.flag_bits & 1:
         raise DataError("the member is encrypted", file=location, remedy="Write the archive without a password")
+    if stat.S_ISLNK(info.external_attr >> 16):
+        raise DataError("the member is a link", file=location, remedy="Name the member that it leads to")
+    _refuse_giant(info.file_size, location, limit)
+    most = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: MAX_RATIO}.get(info.compress_type)
+    if most is not None and info.file_size > info.compress_size * most:
+        raise DataError(
+            f"the archive is broken: {info.compress_size:,} bytes cannot unpack to {info.file_size:,}",
+            file=location,
+            remedy=_RESTORE,
+        )
     return info
 
 
@@ -81,16 +120,22 @@ def npz_arrays(path: str) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
     arrays = {}
     for name in archive.namelist():
         if name.endswith(".npy"):
-            with _explained(f"{path}!{name}"), archive.open(name) as stream:
-                shape, _, dtype = _header(stream)
+            location = f"{path}!{name}"
+            info = member_info(archive, name, location)
+            with _explained(location), archive.open(info) as stream:
+                shape, _, dtype = read_header(stream, info.file_size)
                 arrays[name.removesuffix(".npy")] = (shape, dtype)
     return arrays
 
 
-def read_npz(location: str) -> np.ndarray:
+def read_npz(location: str, limit: int = MAX_BYTES) -> np.ndarray:
     """Return ``file.npz!array`` whole, or the item ``file.npz!array/INDEX`` of its first axis.
 
     Items are streamed from the compressed array; reading them in rising order unpacks the array once.
+
+    Args:
+        location: Where it lies.
+        limit: Largest number of bytes of what is returned.
 
     Raises:
         DataError: There is no such array or item, or the array holds Python objects or is stored column by column.
@@ -107,22 +152,45 @@ def read_npz(location: str) -> np.ndarray:
     if f"{name}.npy" not in archive.NameToInfo:
         remedy = nearest(name, npz_arrays(path)) or "Restore the file"
         raise DataError(f"has no array '{name}'", file=location, remedy=remedy)
-    info = member_info(archive, f"{name}.npy", location)
+    info = member_info(archive, f"{name}.npy", location, _ANY_SIZE if index else limit)
     with _explained(location):
-        if not index:
-            _refuse_giant(info.file_size, location)
-            with archive.open(info) as stream:
-                return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
-        return _item(archive, info, index, location)
+        if index:
+            return _item(archive, info, index, location, limit)
+        with archive.open(info) as stream:
+            return read_array(stream, info.file_size)
 
 
-def _item(archive: zipfile.ZipFile, info: zipfile.ZipInfo, index: str, location: str) -> np.ndarray:
+def item_shape(location: str) -> tuple[int, ...]:
+    """Return the shape of what ``read_npz`` would return, from the header alone."""
+    path, member = split_location(location)
+    name, _, index = (member or "").partition("/")
+    with _explained(location):
+        archive = open_zip(path)
+        info = member_info(archive, f"{name}.npy", location, _ANY_SIZE)
+        with archive.open(info) as stream:
+            shape, _, _ = read_header(stream, info.file_size)
+    return shape[1:] if index else shape
+
+
+def read_array(stream: IO[bytes], size: int) -> np.ndarray:
+    """Return the array of an npy file of so many bytes; memory is taken only for what the file holds.
+
+    Raises:
+        EOFError: It is shorter than its header says.
+        ValueError: It is no npy file, or holds Python objects.
+    """
+    shape, fortran, dtype = read_header(stream, size)
+    data = stream.read(math.prod(shape) * dtype.itemsize)
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _item(archive: zipfile.ZipFile, info: zipfile.ZipInfo, index: str, location: str, limit: int) -> np.ndarray:
     streams: dict[tuple[int, str], tuple[IO[bytes], Any]] = _open.__dict__.setdefault("streams", {})
     key = (id(archive), info.filename)
     if key not in streams:
         streams.clear()
         stream = archive.open(info)
-        shape, fortran, dtype = _header(stream)
+        shape, fortran, dtype = read_header(stream, info.file_size)
         streams[key] = (stream, (shape, fortran, dtype, stream.tell(), archive))
     stream, (shape, fortran, dtype, start, _) = streams[key]
     if fortran:
@@ -132,16 +200,26 @@ def _item(archive: zipfile.ZipFile, info: zipfile.ZipInfo, index: str, location:
     count = shape[0] if shape else 0
     if not index.isdecimal() or int(index) >= count:
         raise DataError(f"has no item '{index}'", file=location, remedy=f"Items are 0 to {count - 1}")
-    size = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
-    _refuse_giant(size, location)
-    stream.seek(start + int(index) * size)
-    data = stream.read(size)
+    size = math.prod(shape[1:]) * dtype.itemsize
+    _refuse_giant(size, location, limit)
+    try:
+        stream.seek(start + int(index) * size)
+        data = stream.read(size)
+    except BaseException:
+        streams.clear()  # Where it stopped is not known.
+        raise
     if len(data) != size:
         raise EOFError("it ends too early")
     return np.frombuffer(data, dtype).reshape(shape[1:])
 
 
-def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def read_header(stream: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return shape, whether it is stored column by column, and type of the array in an npy file of so many bytes.
+
+    Raises:
+        EOFError: The file is too short for them.
+        ValueError: It is no npy file, or holds Python objects.
+    """
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     version = np.lib.format.read_magic(stream)
     if version not in read:
@@ -149,26 +227,31 @@ def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     shape, fortran, dtype = read[version](stream)
     if dtype.hasobject:
         raise ValueError("it holds Python objects, which are never loaded")
+    if any(n < 0 for n in shape) or stream.tell() + math.prod(shape) * dtype.itemsize > size:
+        raise EOFError(f"it ends too early for the shape {list(shape)}")
     return shape, fortran, dtype
 
 
-def _refuse_giant(size: int, location: str) -> None:
-    if size > MAX_BYTES:
-        raise DataError(f"is {size:,} bytes large", file=location, remedy="A single image may have 2 GiB")
+def _refuse_giant(size: int, location: str, limit: int) -> None:
+    if size > limit:
+        raise DataError(
+            f"is {size:,} bytes large, at most {limit:,} are read",
+            file=location,
+            remedy="Write it smaller, or raise the modality's 'max_voxels' or, of pictures, 'max_pixels'",
+        )
 
 
 @contextmanager
 def _explained(location: str) -> Iterator[None]:
-    restore = "Restore the file, or leave the study out with --skip-bad"
     try:
         yield
     except FileNotFoundError as error:
         remedy = "Correct the path, or leave the study out with --skip-bad"
         raise DataError("the file does not exist", file=location, remedy=remedy) from error
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
-        raise DataError(f"is broken or of an unknown kind ({error})", file=location, remedy=restore) from error
+        raise DataError(f"is broken or of an unknown kind ({error})", file=location, remedy=_RESTORE) from error
     except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror or error})", file=location, remedy=restore) from error
+        raise DataError(f"cannot be read ({error.strerror or error})", file=location, remedy=_RESTORE) from error
 
 
 def identity(location: str, name: str) -> str:
@@ -193,8 +276,8 @@ def identity(location: str, name: str) -> str:
             listing = sorted((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in os.scandir(path))
             return f"{name} {hashlib.sha256(repr(listing).encode()).hexdigest()}"
         if member is None:
-            stat = os.stat(path)
-            return f"{name} {stat.st_size} {stat.st_mtime_ns} {stat.st_mode}"
+            status = os.stat(path)
+            return f"{name} {status.st_size} {status.st_mtime_ns} {status.st_mode}"
         array, _, index = member.partition("/")
         inside = path.lower().endswith(".npz")
         info = open_zip(path).NameToInfo.get(f"{array}.npy" if inside else member)

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from mailnet.data.archives import item_shape, open_binary, read_header
 from mailnet.data.config import PixelConfig
 from mailnet.data.locations import split_plane
 from mailnet.data.preprocess import prepare
-from mailnet.data.readers import read_scan
-from mailnet.data.scan import Reading, Scan, reading_of
+from mailnet.data.readers import explained, kind_of, read_scan
+from mailnet.data.scan import Planes, Reading, has_planes, reading_of
 from mailnet.errors import DataError
 
 
@@ -29,31 +30,66 @@ def load_image(location: str, section: PixelConfig) -> np.ndarray:
         DataError: The file is missing, broken, too large or of an unknown kind, or does not fit the modality; names
             the file and a remedy.
     """
-    scan = load_scan(location, section)
+    file, plane = split_plane(location)
+    kind, _, rest = (plane or "").partition("/")
+    mask = _mask(rest, reading_of(section)) if kind == "largest" else None
+    place = int(rest) if kind == "slice" else _largest(mask) if mask is not None else None
+    scan = read_scan(file, reading_of(section, place))
     try:
+        if mask is not None:
+            seen = (count_planes(file, section), *scan.values.shape[1:3])
+            if seen != mask.shape:
+                raise DataError(f"has the shape {list(seen)} and its mask {list(mask.shape)}", remedy="Pair them anew")
         return prepare(scan, section)
     except DataError as error:
-        raise DataError(error.message, file=location, remedy=error.remedy) from error
+        raise DataError(error.message, file=error.file or location, remedy=error.remedy) from error
 
 
-def load_scan(location: str, section: PixelConfig) -> Scan:
-    """Return the planes of a file that a modality takes, as ``load_image`` does before it prepares them.
+def count_planes(location: str, section: PixelConfig) -> int:
+    """Return how many planes of a file a modality with a ``slice`` can take, from the header alone.
+
+    Args:
+        location: A path, ``set.zip!member``, ``file.npz!array`` or ``file.npz!array/INDEX``.
+        section: The modality; planes are counted in its direction.
+
+    Returns:
+        1 for a picture.
 
     Raises:
-        DataError: The file is missing, broken, too large or of an unknown kind; names the file and a remedy.
+        DataError: The file is missing, broken or of an unknown kind, as far as the header tells.
     """
-    file, plane = split_plane(location)
-    place = None
-    if plane is not None:
-        kind, _, rest = plane.partition("/")
-        place = int(rest) if kind == "slice" else _largest(rest, reading_of(section))
-    return read_scan(file, reading_of(section, place))
+    reading = reading_of(section)
+    with explained(location):
+        kind = kind_of(location)
+        if kind in ("folder", "dicomdir", "dicom"):
+            from mailnet.data import dicom
+
+            return dicom.count_planes(location, reading)
+        if kind == "nifti":
+            from mailnet.data import nifti
+
+            return nifti.count_planes(location, reading)
+        if kind in ("npy", "npz"):
+            if kind == "npz":
+                shape = item_shape(location)
+            else:
+                with open_binary(location) as (stream, size):
+                    shape = read_header(stream, size)[0]
+            return shape[0] if has_planes(len(shape), reading) else 1
+        if kind == "registered":
+            return len(read_scan(location, replace(reading, planes=Planes("all"))).values)
+        return 1
 
 
-def _largest(mask: str, reading: Reading) -> int:
-    """Return the number of the plane in which the mask has the largest area; the first of several."""
-    whole = read_scan(mask, replace(reading, planes=None, select={}, frame=None, file_window=False))
-    areas = (whole.values != 0).any(axis=3).sum(axis=(1, 2))
-    if not areas.any():
-        raise DataError("marks nothing", file=mask, remedy="Choose another 'slice', or leave the study out")
-    return int(areas.argmax())
+def _mask(location: str, reading: Reading) -> np.ndarray:
+    """Return (D, H, W) where a mask is not 0."""
+    whole = replace(reading, planes=Planes("all"), select={}, frame=None, file_window=False)
+    marked: np.ndarray = (read_scan(location, whole).values != 0).any(axis=3)
+    if not marked.any():
+        raise DataError("marks nothing", file=location, remedy="Choose another 'slice', or leave the study out")
+    return marked
+
+
+def _largest(mask: np.ndarray) -> int:
+    """Return the number of the plane in which a mask has the largest area; the first of several."""
+    return int(mask.sum(axis=(1, 2)).argmax())

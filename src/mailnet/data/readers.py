@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from mailnet.data.archives import read_bytes, read_npz
+from mailnet.data.archives import open_binary, read_array, read_bytes, read_npz
 from mailnet.data.locations import split_location
-from mailnet.data.scan import Reading, Scan
+from mailnet.data.scan import Reading, Scan, scan_of_array
 from mailnet.errors import DataError
 
 Reader: TypeAlias = Callable[[bytes], np.ndarray]
+Kind: TypeAlias = Literal["folder", "dicomdir", "dicom", "nifti", "picture", "npy", "npz", "registered"]
 
-MAX_PIXELS = Reading.max_pixels
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 DICOM = (".dcm", ".dicom", ".ima")
 NIFTI = (".nii", ".nii.gz")
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+ARRAYS = (".npy", ".npz")
 _RESTORE = "Restore the file, or leave the study out with --skip-bad"
 _READERS: dict[str, Reader] = {}
 
@@ -28,8 +31,8 @@ _READERS: dict[str, Reader] = {}
 def register_reader(*suffixes: str) -> Callable[[Reader], Reader]:
     """Register ``f(content) -> array`` for files whose names end in one of ``suffixes`` (``".mha"``).
 
-    The array is (H, W) or (H, W, C) of any number type, in the file's own values. Any exception of ``f`` is reported
-    as an unreadable file with its text; a ``DataError`` keeps its own message and remedy.
+    The array is (H, W) or (H, W, C), with planes (D, H, W, C), of any number type, in the file's own values. Any
+    exception of ``f`` is reported as an unreadable file with its text; a ``DataError`` keeps its own message and remedy.
 
     Raises:
         ValueError: A suffix is taken.
@@ -37,7 +40,7 @@ def register_reader(*suffixes: str) -> Callable[[Reader], Reader]:
 
     def register(reader: Reader) -> Reader:
         for suffix in suffixes:
-            if suffix in DICOM + NIFTI or _READERS.get(suffix, reader) is not reader:
+            if suffix in DICOM + NIFTI + PICTURES + ARRAYS or _READERS.get(suffix, reader) is not reader:
                 raise ValueError(f"a reader for '{suffix}' is registered already")
             _READERS[suffix] = reader
         return reader
@@ -51,7 +54,7 @@ def known_suffixes() -> list[str]:
     >>> ".png" in known_suffixes()
     True
     """
-    return sorted({*_READERS, *DICOM, *NIFTI, ".npz"})
+    return sorted({*_READERS, *DICOM, *NIFTI, *PICTURES, *ARRAYS})
 
 
 def read_image(location: str, reading: Reading | None = None) -> np.ndarray:
@@ -82,8 +85,15 @@ def read_scan(location: str, reading: Reading | None = None) -> Scan:
     Raises:
         DataError: The file is missing, broken, too large or of an unknown kind; names the file and a remedy.
     """
-    try:
+    with explained(location):
         return _read(location, reading or Reading())
+
+
+@contextmanager
+def explained(location: str) -> Iterator[None]:
+    """Make every exception a ``DataError`` that names the file and a remedy."""
+    try:
+        yield
     except DataError as error:
         raise DataError(error.message, file=error.file or location, remedy=error.remedy) from error
     except UnidentifiedImageError as error:
@@ -95,54 +105,72 @@ def read_scan(location: str, reading: Reading | None = None) -> Scan:
         ) from error
 
 
-def _read(location: str, reading: Reading) -> Scan:
-    if os.path.isdir(location):
-        from mailnet.data.dicom import read_folder
+def kind_of(location: str) -> Kind:
+    """Return what kind of file a name, or where it says nothing the beginning of the content, tells of.
 
-        return read_folder(location, reading)
+    Raises:
+        DataError: It is of no known kind, or cannot be opened.
+    """
+    if os.path.isdir(location):
+        return "folder"
     path, member = split_location(location)
     name = (member or path).lower()
     if path.lower().endswith(".npz"):
-        return _one_plane(read_npz(location))
-    suffix = next((s for s in sorted(_READERS, key=len, reverse=True) if name.endswith(s)), None)
-    if suffix is not None:
-        return _one_plane(_READERS[suffix](read_bytes(location)))
-    if name.endswith(NIFTI):
-        from mailnet.data.nifti import read_nifti
-
-        return read_nifti(read_bytes(location), reading)
+        return "npz"
+    if name.endswith(tuple(_READERS)):
+        return "registered"
+    kinds: dict[Kind, tuple[str, ...]] = {"picture": PICTURES, "npy": (".npy",), "nifti": NIFTI, "dicom": DICOM}
+    for kind, suffixes in kinds.items():
+        if name.endswith(suffixes):
+            return kind
     if os.path.basename(name) == "dicomdir" and member is None:
-        from mailnet.data.dicom import read_dicomdir
-
-        return read_dicomdir(location, reading)
-    content = read_bytes(location)
+        return "dicomdir"
     # DICOM files often have no suffix, or one that is a number.
-    if name.endswith(DICOM) or content[128:132] == b"DICM":
-        from mailnet.data.dicom import read_dicom
-
-        return read_dicom(content, reading)
+    with open_binary(location) as (stream, _):
+        if stream.read(132)[128:] == b"DICM":
+            return "dicom"
     raise DataError("no reader knows this kind of file", remedy=f"Known are {', '.join(known_suffixes())}")
 
 
-def _one_plane(array: np.ndarray) -> Scan:
-    if array.ndim not in (2, 3) or 0 in array.shape:
-        raise DataError(f"has the shape {list(array.shape)}", remedy="A picture is (H, W) or (H, W, channels)")
-    return Scan(array[None, ..., None] if array.ndim == 2 else array[None])
+def _read(location: str, reading: Reading) -> Scan:
+    kind = kind_of(location)
+    if kind in ("folder", "dicomdir", "dicom"):
+        from mailnet.data import dicom
+
+        if kind == "folder":
+            return dicom.read_folder(location, reading)
+        if kind == "dicomdir":
+            return dicom.read_dicomdir(location, reading)
+        return dicom.read_dicom(read_bytes(location, reading.max_bytes), reading)
+    if kind == "nifti":
+        from mailnet.data.nifti import read_nifti
+
+        return read_nifti(location, reading)
+    if kind == "picture":
+        return _of_picture(read_picture(read_bytes(location, reading.max_pixels * 8 + 2**20), reading), reading)
+    if kind == "npz":
+        return scan_of_array(read_npz(location, reading.max_bytes), reading)
+    if kind == "npy":
+        with open_binary(location, reading.max_bytes) as (stream, size):
+            return scan_of_array(read_array(stream, size), reading)
+    name = (split_location(location)[1] or location).lower()
+    suffix = next(s for s in sorted(_READERS, key=len, reverse=True) if name.endswith(s))
+    array = _READERS[suffix](read_bytes(location, reading.max_bytes))
+    return _of_picture(array, reading) if array.ndim < 4 else scan_of_array(array, reading)
 
 
-@register_reader(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-def read_picture(content: bytes) -> np.ndarray:
+def _of_picture(array: np.ndarray, reading: Reading) -> Scan:
+    """Return a file with one plane, which is its only one where a plane is wanted."""
+    return scan_of_array((array[..., None] if array.ndim == 2 else array)[None], reading)
+
+
+def read_picture(content: bytes, reading: Reading) -> np.ndarray:
     """Decode PNG, JPEG, TIFF or BMP, whatever of these the suffix says."""
     try:
         image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise DataError(f"has too many pixels ({error})", remedy="Write it smaller") from error
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise DataError(
-            f"has too many pixels: {width} x {height}, at most {MAX_PIXELS:,} are read",
-            remedy="Write it smaller",
-        )
+    reading.check_size(1, image.height, image.width)
     pages = getattr(image, "n_frames", 1)
     if pages > 1 and image.format in ("TIFF", "PNG"):
         raise DataError(f"holds {pages} images", remedy="Write each to its own file; a 2-D modality takes one")
@@ -160,12 +188,6 @@ def read_picture(content: bytes) -> np.ndarray:
         array = array[..., 0] if array.shape[2] == 2 else array[..., :3]
     # Pillow keeps the high byte of 16-bit colour; its values stay in the range of the file's own type.
     return array.astype(np.uint16) * 257 if deep else array
-
-
-@register_reader(".npy")
-def read_npy(content: bytes) -> np.ndarray:
-    """Decode an array of numbers; one of Python objects is refused."""
-    return np.asarray(np.load(io.BytesIO(content), allow_pickle=False))
 
 
 def _upright(image: Image.Image) -> np.ndarray:
