@@ -279,6 +279,58 @@ def manage(
         print_cache(result)
 
 
+data_app = typer.Typer(help="The catalogue of public data sets.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+DataName = Annotated[str, typer.Argument(help="A data set that 'mailnet data list' names.", show_default=False)]
+
+
+@data_app.command("list")
+def data_list(as_json: Json = False) -> None:
+    """List the data sets with modality, tasks, size and licence."""
+    from mailnet.cli.data import print_list, summary
+    from mailnet.data.catalog import list_datasets
+
+    if as_json:
+        print_json([summary(entry) for entry in list_datasets()])
+    else:
+        print_list(list_datasets())
+
+
+@data_app.command("show")
+def data_show(name: DataName, as_json: Json = False) -> None:
+    """Say all about a data set: facts, traps, where to get it and what its folder looks like."""
+    from mailnet.cli.data import print_entry
+    from mailnet.data.catalog import get_dataset
+
+    entry = get_dataset(name)
+    if as_json:
+        print_json(entry.model_dump(mode="json"))
+    else:
+        print_entry(entry)
+
+
+@data_app.command("prepare")
+def data_prepare(
+    name: DataName,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="Folder of the download, unpacked.", show_default=False)
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for study.yaml and studies.csv.")] = Path("."),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Make a study of a data set that you have downloaded, with a split that does not leak."""
+    from mailnet.cli.data import print_prepared
+    from mailnet.data.catalog import prepare_dataset
+
+    result = prepare_dataset(name, source, out, force=force)
+    if as_json:
+        print_json(result.as_dict())
+        return
+    print_prepared(result)
+    say(f"Next: mailnet check {result.study}")
+
+
 def _evaluate(run: Path, study: Path | None = None, **options: Any) -> dict[str, Any]:
     from mailnet.evaluation import evaluate as evaluate_run
 
