@@ -84,7 +84,7 @@ def test_multilabel_columns_may_be_empty(study: Make) -> None:
 @pytest.mark.parametrize("row", ["Smith, Ann,a.png,1", "b.png,1\nSmith, Ann,a.png,1"])
 def test_a_csv_with_a_comma_too_many_is_refused(tmp_path: Path, row: str) -> None:
     (tmp_path / "studies.csv").write_text(f"patient,ct,label\n{row}\n")
-    with pytest.raises(DataError, match=r"studies\.csv: (has rows of more cells than the 3|is not a CSV table)"):
+    with pytest.raises(DataError, match=r"studies\.csv: (has rows of more cells|line 2 ends after 2 of 3)"):
         read_table(str(tmp_path / "studies.csv"))
 
 

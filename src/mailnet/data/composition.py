@@ -28,7 +28,8 @@ def find_composition_problems(
 
 
 def _leaks(frame: pd.DataFrame) -> Iterator[MailnetError]:
-    pairs = frame[frame["split"] != ""].drop_duplicates(["group", "split"])
+    pairs = frame[["id", "group", "split"]].drop_duplicates(["group", "split"])
+    pairs = pairs[pairs["split"] != ""]
     for group, rows in pairs[pairs["group"].duplicated(keep=False)].groupby("group", sort=True):
         yield DataError(
             f"group '{group}' is in the splits {' and '.join(sorted(rows['split'], key=SPLITS.index))}",
@@ -39,18 +40,18 @@ def _leaks(frame: pd.DataFrame) -> Iterator[MailnetError]:
 
 def _empty_splits(frame: pd.DataFrame, config: StudyConfig, needed: Sequence[Split]) -> Iterator[MailnetError]:
     for split in needed:
-        rows = frame[frame["split"] == split]
+        rows = (frame["split"] == split).to_numpy()
         remedy = f"Put studies in it ({_how(config, split)})"
-        if rows.empty:
+        if not rows.any():
             yield DataError(f"the split '{split}' is empty", remedy=remedy)
         elif config.regime == "unpaired":
             for name in config.modalities:
-                if not rows[f"has:{name}"].any():
+                if not (rows & frame[f"has:{name}"]).any():
                     yield DataError(f"has no study in the split '{split}'", modality=name, remedy=remedy)
     if "train" in needed and config.regime == "paired":
-        training = frame[frame["split"] == "train"]
+        training = (frame["split"] == "train").to_numpy()
         for name in config.modalities:
-            if len(training) and not training[f"has:{name}"].any():
+            if training.any() and not (training & frame[f"has:{name}"]).any():
                 yield DataError("no training study has it", modality=name, remedy="Remove it from study.yaml")
 
 
@@ -62,14 +63,14 @@ def _how(config: StudyConfig, split: Split) -> str:
 
 
 def _untrained_classes(frame: pd.DataFrame, config: StudyConfig) -> Iterator[MailnetError]:
-    training = frame[frame["split"] == "train"]
+    training = (frame["split"] == "train").to_numpy()
     for task, spec in config.tasks.items():
         for k, name in enumerate(spec.class_values):
             if spec.kind == "multilabel":
-                count = int((training[f"label:{task}:{name}"] == 1).sum())
+                count = int((training & (frame[f"label:{task}:{name}"] == 1)).sum())
             else:
-                count = int((training[f"label:{task}"] == k).sum())
-            if count == 0 and len(training):
+                count = int((training & (frame[f"label:{task}"] == k)).sum())
+            if count == 0 and training.any():
                 yield DataError(
                     f"the class '{name}' has no training example",
                     task=task,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import pandas as pd
 
 from mailnet.data.cells import Cells
 from mailnet.data.config import StudyConfig, TaskConfig
@@ -26,17 +29,17 @@ def read_labels(cells: Cells, config: StudyConfig) -> Columns:
     for name, task in config.tasks.items():
         if task.kind == "multilabel":
             for label, (column,) in task.class_values.items():
-                given = cells.column(column, f"tasks.{name}")
+                given = cells.text(column, f"tasks.{name}")
                 truth = cells.translate(
                     given, _TRUTH, np.nan, column=column, noun="0 or 1", remedy="Correct or empty the cells", task=name
                 )
-                columns[f"label:{name}:{label}"] = np.array(truth)
+                columns[f"label:{name}:{label}"] = truth
             continue
         known = {canonical(value): k for k, several in enumerate(task.class_values.values()) for value in several}
         column = task.column or name
-        given = cells.column(column, f"tasks.{name}")
+        given = cells.text(column, f"tasks.{name}")
         labels = cells.translate(given, {"": -1} | known, -1, column=column, noun="class", remedy=_REMEDY, task=name)
-        columns[f"label:{name}"] = np.array(labels, dtype=np.int64)
+        columns[f"label:{name}"] = labels.astype(np.int64)
     return columns
 
 
@@ -49,16 +52,24 @@ def is_labelled(name: str, config: StudyConfig, columns: Columns) -> np.ndarray:
     return known
 
 
-def strata(columns: Columns, owner: list[str]) -> list[tuple[tuple[str, str], ...]]:
-    """Return, for every row, the labels that splits keep in proportion.
+def strata(columns: Columns, owner: pd.Categorical[Any]) -> tuple[np.ndarray, list[tuple[tuple[str, str], ...]]]:
+    """Return the labels that splits keep in proportion, once for all rows that are alike in them.
 
     Args:
         columns: What ``read_labels`` gives.
-        owner: Stands for the labels of a row that has none, so that such rows are divided in proportion too.
+        owner: Stands for the labels of a row that has none, so that such rows are divided in proportion too (N,).
+
+    Returns:
+        (N,) place in the second, and of each kind of row its labels.
     """
-    texts = {name: [str(value) for value in values] for name, values in columns.items()}
-    return [
-        tuple((name, values[row]) for name, values in texts.items() if values[row] not in ("-1", "nan"))
-        or ((owner[row], "unlabelled"),)
-        for row in range(len(owner))
-    ]
+    kinds = np.asarray(owner.codes, dtype=np.int64)
+    for values in columns.values():
+        places = pd.factorize(values)[0] + 1
+        kinds = pd.factorize(kinds * (int(places.max(initial=0)) + 1) + places)[0]
+    _, first, kinds = np.unique(kinds, return_index=True, return_inverse=True)
+    labels = []
+    for row in first:
+        texts = {name: str(values[row]) for name, values in columns.items()}
+        own = tuple((name, text) for name, text in texts.items() if text not in ("-1", "nan"))
+        labels.append(own or ((str(owner[row]), "unlabelled"),))
+    return kinds, labels

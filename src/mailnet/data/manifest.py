@@ -10,13 +10,17 @@ import numpy as np
 import pandas as pd
 
 from mailnet.data.cells import Cells
+from mailnet.data.columns import distinct, recode, text_of
 from mailnet.data.composition import find_composition_problems
-from mailnet.data.config import SPLITS, PixelConfig, Split, StudyConfig, TabularConfig
-from mailnet.data.labels import is_labelled, label_columns, read_labels, strata
+from mailnet.data.config import SPLITS, Split, StudyConfig
+from mailnet.data.inputs import modality_columns
+from mailnet.data.labels import Columns, is_labelled, label_columns, read_labels, strata
 from mailnet.data.locations import Locator
+from mailnet.data.paths import relative_all
+from mailnet.data.planes import expand_planes
 from mailnet.data.sources import read_sources, rows_of
-from mailnet.data.splits import split_rows
-from mailnet.data.values import canonical, is_no_number
+from mailnet.data.splits import split_kinds
+from mailnet.data.values import canonical
 from mailnet.errors import DataError, MailnetError
 
 LISTED = 10
@@ -68,19 +72,14 @@ def read_manifest(
     """
     cells = Cells(read_sources(config) if table is None else rows_of(table, str(config.root)))
     columns: dict[str, Any] = {"row": np.arange(1, len(cells) + 1)} | _names(cells, config)
-    for name, modality in config.modalities.items():
-        columns |= (
-            _table(cells, name, modality, config)
-            if isinstance(modality, TabularConfig)
-            else _paths(cells, name, modality, config)
-        )
+    columns |= modality_columns(cells, config)
     labels = read_labels(cells, config)
     if not cells.missing:
         _check_rows(cells, config, columns, labels)
     owner = _owners(config, columns)
     columns["unit"] = _units(config, columns)
-    columns["split"] = _splits(cells, config, columns["unit"], strata(labels, owner))
-    frame = pd.DataFrame(columns | labels)
+    columns["split"] = _splits(cells, config, columns["unit"], labels, owner)
+    frame = expand_planes(pd.DataFrame(columns | labels), cells, config)
     # That a task without its column has no examples is no second problem.
     unread = {name for name, task in config.tasks.items() if cells.missing & label_columns(name, task)}
     composition = [p for p in find_composition_problems(frame, config, splits) if p.task not in unread]
@@ -97,89 +96,40 @@ def together(problems: Sequence[MailnetError]) -> MailnetError:
     return DataError("\n".join([f"{len(problems)} problems in the data:", *lines]))
 
 
-def _names(cells: Cells, config: StudyConfig) -> dict[str, list[str]]:
+def _names(cells: Cells, config: StudyConfig) -> dict[str, pd.Series[Any]]:
     if config.id is not None:
-        given = cells.column(config.id, "id")
-        cells.ids = [cell or row for cell, row in zip(given, cells.ids, strict=True)]
+        given = cells.text(config.id, "id")
+        empty = (given == "").to_numpy()
+        cells.ids = given.mask(empty, cells.ids)
         if config.id not in cells.missing:
-            for row in [row for row, cell in enumerate(given) if not cell]:
-                cells.problem(f"the cell of '{config.id}' is empty", row=row, remedy="Give the study an identifier")
+            message, remedy = f"the cell of '{config.id}' is empty", "Give the study an identifier"
+            cells.problem_of(np.flatnonzero(empty), message, remedy=remedy)
         if config.regime == "paired":
-            for repeated in np.flatnonzero(pd.Series(cells.ids).duplicated()):
-                remedy = "Give every study its own, or join its rows with 'pivot'"
-                cells.problem("the identifier is used twice", row=int(repeated), remedy=remedy)
+            repeated = np.flatnonzero(pd.Series(distinct(cells.ids)[0]).duplicated())
+            remedy = "Give every study its own, or join its rows with 'pivot'"
+            cells.problem_of(repeated, "the identifier is used twice", remedy=remedy)
     columns = {"id": cells.ids, "group": cells.ids, "split": cells.ids}
     if config.group is not None:
-        groups = zip(cells.column(config.group, "group"), cells.ids, strict=True)
-        columns["group"] = [group or f"alone: {study}" for group, study in groups]
-    return columns | {f"subgroup:{column}": cells.column(column, "subgroups") for column in config.subgroups}
-
-
-def _paths(cells: Cells, name: str, modality: PixelConfig, config: StudyConfig) -> dict[str, Any]:
-    locator = Locator(config.root)
-    given = cells.column(modality.column or name, f"modalities.{name}")
-    paths = [""] * len(given)
-    for row, cell in enumerate(given):
-        if cell:
-            try:
-                paths[row] = locator.locate(cell, cells.folders[row])
-            except DataError as error:
-                cells.problem(error.message, row=row, modality=name, file=error.file, remedy=error.remedy or "")
-    return {f"path:{name}": paths, f"has:{name}": np.array([bool(cell) for cell in given])}
-
-
-def _table(cells: Cells, name: str, modality: TabularConfig, config: StudyConfig) -> dict[str, Any]:
-    columns: dict[str, Any] = {}
-    absent: dict[str, np.ndarray] = {}
-    for column in [*modality.numeric, *modality.categorical]:
-        given = cells.column(column, f"modalities.{name}")
-        if column in modality.numeric:
-            columns[f"raw:{column}"] = _numbers(cells, given, column, name)
-            absent[column] = np.array([is_no_number(cell) for cell in given])
-        else:
-            columns[f"raw:{column}"] = given
-            absent[column] = np.array([not cell for cell in given])
-    has = ~np.stack(list(absent.values())).all(axis=0)
-    for column in modality.required:
-        if column in cells.missing:
-            continue
-        # In the unpaired regime a row without the table is a row of another modality.
-        for row in np.flatnonzero(absent[column] & has if config.regime == "unpaired" else absent[column]):
-            remedy = f"Fill the cell, or take '{column}' out of 'required' so that it is imputed"
-            cells.problem(f"'{column}' is required and has no value", row=int(row), modality=name, remedy=remedy)
-    return columns | {f"has:{name}": has}
-
-
-def _numbers(cells: Cells, given: Sequence[str], column: str, modality: str) -> np.ndarray:
-    values = np.full(len(given), np.nan)
-    for row, cell in enumerate(given):
-        if is_no_number(cell):
-            continue
-        try:
-            number = float(cell)
-        except ValueError:
-            number = np.inf
-        if np.isfinite(number):
-            values[row] = number
-        else:
-            remedy = "Correct or empty the cell, or list its text under 'missing' of the table"
-            cells.problem(f"'{column}' is '{cell}', not a number", row=row, modality=modality, remedy=remedy)
-    return values
+        groups = cells.text(config.group, "group")
+        columns["group"] = groups.mask(groups == "", "alone: " + cells.ids)
+    return columns | {f"subgroup:{column}": cells.text(column, "subgroups") for column in config.subgroups}
 
 
 def _check_rows(cells: Cells, config: StudyConfig, columns: dict[str, Any], labels: dict[str, np.ndarray]) -> None:
     names = list(config.modalities)
     has = np.stack([columns[f"has:{name}"] for name in names])
     count = has.sum(axis=0)
-    for row in np.flatnonzero(count == 0):
-        remedy = "Fill a cell of one, or leave the row out with 'where'"
-        cells.problem("has no modality at all", row=int(row), remedy=remedy)
+    remedy = "Fill a cell of one, or leave the row out with 'where'"
+    cells.problem_of(np.flatnonzero(count == 0), "has no modality at all", remedy=remedy)
     if config.regime == "paired":
         return
-    for row in np.flatnonzero(count > 1):
-        several = [name for name, one in zip(names, has[:, row], strict=True) if one]
-        message = f"has {len(several)} modalities in the unpaired regime: {', '.join(several)}"
-        cells.problem(message, row=int(row), remedy="Give each its own row, or set 'regime: paired'")
+    several = np.flatnonzero(count > 1)
+    sets, places = np.unique(has[:, several].T, axis=0, return_inverse=True)
+    for k, own in enumerate(sets):
+        which = [name for name, one in zip(names, own, strict=True) if one]
+        message = f"has {len(which)} modalities in the unpaired regime: {', '.join(which)}"
+        rows = several[places.ravel() == k]
+        cells.problem_of(rows, message, remedy="Give each its own row, or set 'regime: paired'")
     for task in config.tasks:
         known = is_labelled(task, config, labels) & (count == 1)
         owners = [name for name, own in zip(names, has, strict=True) if (known & own).any()]
@@ -191,22 +141,28 @@ def _check_rows(cells: Cells, config: StudyConfig, columns: dict[str, Any], labe
             )
 
 
-def _owners(config: StudyConfig, columns: dict[str, Any]) -> list[str]:
+def _owners(config: StudyConfig, columns: dict[str, Any]) -> pd.Categorical[Any]:
     """Return each row's modality in the unpaired regime, else nothing; there it also becomes part of the group."""
-    owner = [""] * len(columns["row"])
+    owner = np.zeros(len(columns["row"]), dtype=np.int64)
     if config.regime == "unpaired":
-        for name in config.modalities:
-            owner = [name if has else old for has, old in zip(columns[f"has:{name}"], owner, strict=True)]
-        if config.group is not None:
-            # Each modality is a data set of its own, and two of them may number their patients alike.
-            columns["group"] = [f"{name}: {group}" for name, group in zip(owner, columns["group"], strict=True)]
-    return owner
+        for k, name in enumerate(config.modalities, start=1):
+            owner[columns[f"has:{name}"]] = k
+    owners = pd.Categorical.from_codes(owner, pd.Index(["", *config.modalities]))
+    if config.regime == "unpaired" and config.group is not None:
+        # Each modality is a data set of its own, and two of them may number their patients alike.
+        columns["group"] = (
+            text_of([f"{name}: " for name in owners.categories]).take(owner).reset_index(drop=True) + (columns["group"])
+        )
+    return owners
 
 
-def _splits(cells: Cells, config: StudyConfig, units: Sequence[str], labels: Sequence[Any]) -> list[str]:
+def _splits(
+    cells: Cells, config: StudyConfig, units: pd.Series[Any], labels: Columns, owner: pd.Categorical[Any]
+) -> pd.Series[Any]:
     if config.split.column is None:
-        return list(split_rows(units, labels, config.split))
-    given = cells.column(config.split.column, "split")
+        kinds, names = strata(labels, owner)
+        return text_of(SPLITS).take(split_kinds(units, kinds, names, config.split)).reset_index(drop=True)
+    given = cells.text(config.split.column, "split")
     if config.split.column in cells.missing:
         return given
     known: dict[str, str] = {}
@@ -214,14 +170,18 @@ def _splits(cells: Cells, config: StudyConfig, units: Sequence[str], labels: Seq
         values = config.split.values.get(split, [] if config.split.values else [split])
         known |= {canonical(value): split for value in (values if isinstance(values, list) else [values])}
     remedy = "Correct the cells or say in split.values what they mean"
-    return cells.translate(given, known, "", column=config.split.column, noun="split", remedy=remedy)
+    return text_of(cells.translate(given, known, "", column=config.split.column, noun="split", remedy=remedy))
 
 
-def _units(config: StudyConfig, columns: dict[str, Any]) -> list[str]:
+def _units(config: StudyConfig, columns: dict[str, Any]) -> pd.Series[Any]:
     if config.group is not None or config.id is not None:
-        return list(columns["group"])
+        group: pd.Series[Any] = columns["group"]
+        return group
     # Row numbers would make the division depend on the order of the rows; what the rows hold does not.
     locator = Locator(config.root)
-    parts = [[locator.relative(path) for path in columns[c]] for c in columns if c.startswith("path:")]
-    parts = parts or [[str(value) for value in columns[c]] for c in columns if c.startswith("raw:")]
-    return ["\0".join(row) for row in zip(*parts, strict=True)]
+    parts = [relative_all(columns[c], locator) for c in columns if c.startswith("path:")]
+    parts = parts or [recode(pd.Series(columns[c]), str) for c in columns if c.startswith("raw:")]
+    unit = parts[0]
+    for part in parts[1:]:
+        unit = unit + "\0" + part
+    return unit

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from mailnet.data.columns import as_text
 from mailnet.data.config.study import NAME
 from mailnet.data.init.draft import Draft, split_of, task_keys
 from mailnet.data.locations import folder_of, split_location
 from mailnet.data.readers import known_suffixes
-from mailnet.data.sources import read_table
+from mailnet.data.tables import read_table
 from mailnet.data.values import ABSENT, NUMBER, nearest
 from mailnet.errors import ConfigError
 
@@ -46,7 +47,7 @@ def draft_from_table(
         ConfigError: A named column does not exist, or no label can be found.
         DataError: The table cannot be read.
     """
-    frame = read_table(location)
+    frame = read_table(location).apply(as_text)
     for column in (*(labels or ()), *(images or ()), *(c for c in (group, split) if c)):
         if column not in frame:
             raise ConfigError(

@@ -1,0 +1,79 @@
+"""The modalities' columns of a manifest: where images lie, what tables hold, and who has which."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mailnet.data.cells import NAMED, Cells
+from mailnet.data.config import ImageConfig, PixelConfig, StudyConfig, TabularConfig
+from mailnet.data.locations import Locator
+from mailnet.data.paths import locate_all, names_file
+
+
+def modality_columns(cells: Cells, config: StudyConfig) -> dict[str, Any]:
+    """Return ``path:<modality>``, ``raw:<column>`` and ``has:<modality>``, see ``Manifest``."""
+    columns: dict[str, Any] = {}
+    for name, modality in config.modalities.items():
+        if isinstance(modality, TabularConfig):
+            _add_table(columns, cells, name, modality, config)
+        else:
+            given = cells.text(modality.column or name, f"modalities.{name}")
+            columns[f"path:{name}"] = _paths(cells, given, name, modality, config)
+            columns[f"has:{name}"] = (given != "").to_numpy(dtype=bool)
+    return columns
+
+
+def _paths(
+    cells: Cells, given: pd.Series[Any], name: str, modality: PixelConfig, config: StudyConfig
+) -> pd.Series[Any]:
+    paths = _located(cells, given, name, config)
+    if not isinstance(modality, ImageConfig) or modality.mask is None:
+        return paths
+    wanted = names_file(given)
+    masks = cells.text(modality.mask, f"modalities.{name}.mask").where(wanted, "")
+    if modality.mask in cells.missing:
+        return paths
+    without = np.flatnonzero(wanted & (masks == "").to_numpy(dtype=bool))
+    remedy = "Fill the cell, choose another 'slice', or leave the row out with 'where'"
+    cells.problem_of(without, f"'{modality.mask}' names no mask of the image", modality=name, remedy=remedy)
+    masks = _located(cells, masks, name, config)
+    return paths.where((masks == "") | (paths == ""), paths + "!largest/" + masks)
+
+
+def _located(cells: Cells, given: pd.Series[Any], name: str, config: StudyConfig) -> pd.Series[Any]:
+    paths, problems = locate_all(given, cells.folders, Locator(config.root))
+    for row, error in list(problems.items())[:NAMED]:
+        cells.problem(error.message, row=row, modality=name, file=error.file, remedy=error.remedy or "")
+    if len(problems) > NAMED:
+        remedy = "Correct these, which shows the others"
+        cells.problem(f"{len(problems) - NAMED} more paths cannot be used", modality=name, remedy=remedy)
+    return paths
+
+
+def _add_table(columns: dict[str, Any], cells: Cells, name: str, modality: TabularConfig, config: StudyConfig) -> None:
+    key = f"modalities.{name}"
+    numeric, categorical = cells.names(modality.numeric), cells.names(modality.categorical)
+    required = set(cells.names(modality.required))
+    without = np.ones(len(cells), dtype=bool)
+    absent: dict[str, np.ndarray] = {}
+    for column in [*numeric, *categorical]:
+        raw: Any
+        if column in numeric:
+            raw = cells.numbers(column, key, name)
+            gap = np.isnan(raw)
+        else:
+            raw = cells.text(column, key)
+            gap = (raw == "").to_numpy(dtype=bool)
+        columns[f"raw:{column}"] = raw
+        without &= gap
+        if column in required and column not in cells.missing:
+            absent[column] = gap
+    columns[f"has:{name}"] = ~without
+    for column, gap in absent.items():
+        # In the unpaired regime a row without the table is a row of another modality.
+        rows = np.flatnonzero(gap & ~without if config.regime == "unpaired" else gap)
+        remedy = f"Fill the cell, or take '{column}' out of 'required' so that it is imputed"
+        cells.problem_of(rows, f"'{column}' is required and has no value", modality=name, remedy=remedy)
