@@ -218,8 +218,8 @@ def _read_planes(stream: IO[bytes], header: Header, turn: Turn, reading: Reading
             )
         wanted[3] = slice(reading.frame, reading.frame + 1)
     shape = (*header.shape, header.frames)
-    stored = fileslice(stream, tuple(wanted), shape, header.dtype, header.offset, order="F")
-    turned = stored.transpose(*turn.order, 3)
+    stored: np.ndarray = fileslice(stream, tuple(wanted), shape, header.dtype, header.offset, order="F")
+    turned: np.ndarray = stored.transpose(*turn.order, 3)
     first = [n - min(numbers) for n in numbers] if numbers is not None else _reversed_if(turn.flips[0])
     return turned[first][:, _reversed_if(turn.flips[1]), _reversed_if(turn.flips[2])]
 
@@ -231,10 +231,12 @@ def _reversed_if(flip: bool) -> slice:
 def _values(stored: np.ndarray, header: Header, mean: bool) -> np.ndarray:
     """Return (D, H, W, C) values."""
     if stored.dtype.names:
-        colours: np.ndarray = np.stack([stored[name] for name in stored.dtype.names], axis=-1)
-        return colours.reshape(*colours.shape[:3], -1)
+        colours = np.stack([stored[name] for name in stored.dtype.names], axis=-1)
+        flat: np.ndarray = colours.reshape(*colours.shape[:3], -1)
+        return flat
     if header.scale is None and not mean:
-        return stored.astype(stored.dtype.newbyteorder("="), copy=False)
+        native: np.ndarray = stored.astype(stored.dtype.newbyteorder("="), copy=False)
+        return native
     slope, intercept = header.scale or (1.0, 0.0)
     values = np.empty((*stored.shape[:3], 1 if mean else stored.shape[3]), np.float32)
     # A plane at a time in double precision, which of the whole would need much memory.

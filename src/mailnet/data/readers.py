@@ -31,8 +31,8 @@ _READERS: dict[str, Reader] = {}
 def register_reader(*suffixes: str) -> Callable[[Reader], Reader]:
     """Register ``f(content) -> array`` for files whose names end in one of ``suffixes`` (``".mha"``).
 
-    The array is (H, W) or (H, W, C), with planes (D, H, W, C), of any number type, in the file's own values. Any
-    exception of ``f`` is reported as an unreadable file with its text; a ``DataError`` keeps its own message and remedy.
+    The array is (H, W) or (H, W, C), with planes (D, H, W, C), of any number type, in the file's own values. An
+    exception of ``f`` is reported as an unreadable file with its text; a ``DataError`` keeps its message and remedy.
 
     Raises:
         ValueError: A suffix is taken.
