@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 import tracemalloc
@@ -14,6 +15,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pandas as pd
 import pytest
@@ -32,7 +34,11 @@ from mailnet.data.cache import (
     parse_bytes,
     set_cache_limit,
     shards,
+    threads,
+    writer,
 )
+from mailnet.data.cache.keys import find_keys
+from mailnet.data.cache.processes import Processes
 from mailnet.data.config import ImageConfig, PixelConfig, VolumeConfig
 from mailnet.data.locations import Locator
 from mailnet.data.preprocess import to_unit
@@ -58,20 +64,20 @@ def images(tmp_path: Path) -> list[str]:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The locations that are read."""
     seen: list[str] = []
-    read: Callable[[str, PixelConfig], np.ndarray] = build.load_image  # type: ignore[attr-defined]
+    read: Callable[[str, PixelConfig], np.ndarray] = threads.load_image  # type: ignore[attr-defined]
 
     def counted(location: str, section: PixelConfig) -> np.ndarray:
         seen.append(location)
         return read(location, section)
 
-    monkeypatch.setattr(build, "load_image", counted)
+    monkeypatch.setattr(threads, "load_image", counted)
     return seen
 
 
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four images of the tests fill a shard."""
-    monkeypatch.setattr(build, "SHARD_BYTES", 4 * 64)
+    monkeypatch.setattr(writer, "SHARD_BYTES", 4 * 64)
 
 
 def load(images: list[str], config: PixelConfig = CONFIG) -> tuple[ShardedImages, dict[int, Any]]:
@@ -223,10 +229,10 @@ def test_a_full_disk_leaves_nothing_behind(images: list[str], cache: Path, monke
 @pytest.mark.usefixtures("small_shards")
 def test_builds_at_once(images: list[str]) -> None:
     results: list[np.ndarray] = []
-    threads = [threading.Thread(target=lambda: results.append(load(images)[0][:])) for _ in range(4)]
-    for thread in threads:
+    builders = [threading.Thread(target=lambda: results.append(load(images)[0][:])) for _ in range(4)]
+    for thread in builders:
         thread.start()
-    for thread in threads:
+    for thread in builders:
         thread.join()
     assert len(results) == 4
     for array in results:
@@ -247,7 +253,7 @@ def test_processes_at_once_while_the_limit_makes_them_delete(images: list[str], 
 
 
 def load_in_process(images: list[str], size: int, folder: str) -> np.ndarray:
-    build.SHARD_BYTES = 4 * 64  # type: ignore[attr-defined]
+    writer.SHARD_BYTES = 4 * 64  # type: ignore[attr-defined]
     array, problems = ImageCache(folder).images(images, ImageConfig(size=(size, size)), Locator(Path(images[0]).parent))
     assert problems == {}
     return array[:]
@@ -257,7 +263,7 @@ def load_in_process(images: list[str], size: int, folder: str) -> np.ndarray:
 def test_a_kill_leaves_whole_shards(images: list[str], cache: Path, reads: list[str]) -> None:
     pid = os.fork()
     if pid == 0:
-        load_one = build.load_image  # type: ignore[attr-defined]
+        load_one = threads.load_image  # type: ignore[attr-defined]
 
         def kill(location: str, section: PixelConfig) -> np.ndarray:
             if location == images[18]:
@@ -266,8 +272,8 @@ def test_a_kill_leaves_whole_shards(images: list[str], cache: Path, reads: list[
                 os.kill(os.getpid(), signal.SIGKILL)
             return load_one(location, section)
 
-        build.load_image = kill  # type: ignore[attr-defined]
-        build.CHUNK = 1
+        threads.load_image = kill  # type: ignore[attr-defined]
+        threads.CHUNK = 1
         load(images)
         os._exit(1)
     assert os.waitpid(pid, 0)[1] == signal.SIGKILL
@@ -283,12 +289,75 @@ def test_ctrl_c_keeps_what_is_decoded(images: list[str], cache: Path, monkeypatc
     def decoded(rows: np.ndarray, locations: list[str], section: PixelConfig) -> Iterator[tuple[int, np.ndarray]]:
         for row in rows[:6].tolist():
             yield row, pixels(locations[row])[None]
-        raise KeyboardInterrupt
+        if len(rows):
+            raise KeyboardInterrupt
 
-    monkeypatch.setattr(build, "_decoded", decoded)
+    monkeypatch.setattr(build, "decode_in_threads", decoded)
     with pytest.raises(KeyboardInterrupt):
         load(images)
     assert sum(entry.images for entry in list_cache()) == 6
+
+
+@pytest.fixture
+def volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Thirteen NIfTI files, so slow that processes decode them."""
+    monkeypatch.setattr(build, "PATIENCE_SECONDS", 1e-9)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    for i in range(13):
+        image = nibabel.Nifti1Image(np.full((8, 8, 5), i, np.uint8), np.eye(4))
+        nibabel.save(image, tmp_path / f"{i}.nii")
+    return [str(tmp_path / f"{i}.nii") for i in range(13)]
+
+
+SLICE = ImageConfig(size=(8, 8), slice="middle")
+
+
+def test_slow_files_are_decoded_by_processes(volumes: list[str], images: list[str], reads: list[str]) -> None:
+    Path(volumes[10]).write_bytes(b"no nifti")
+    given = [*volumes, *images]
+    array, problems = load(given, ImageConfig(size=(8, 8), slice=0))
+    assert len(reads) == build.PROBED + 19
+    assert list(problems) == [10]
+    assert problems[10].file == volumes[10]
+    assert [array[i].max() for i in range(13)] == [*range(10), 0, 11, 12]
+    np.testing.assert_array_equal(array[13][0], pixels(images[0]))
+
+
+def test_a_process_that_a_file_ends(
+    volumes: list[str], tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\ncat > /dev/null\necho '{}'\nexit 9\n")
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+    _, problems = load(volumes, SLICE)
+    assert list(problems) == list(range(build.PROBED, 13))
+    assert "its process ended with status 9" in problems[12].message
+
+
+def test_where_no_process_can_be_started(volumes: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    array, problems = load(volumes, SLICE)
+    assert problems == {}
+    assert array[12].max() == 12
+
+
+def test_stopped_processes_keep_what_is_decoded(volumes: list[str], cache: Path) -> None:
+    shelf = shards.shelf_of(cache, SLICE)
+    shards.make_shelf(shelf, SLICE)
+    keys = find_keys(volumes, Locator(Path(volumes[0]).parent))
+    rows = Processes(1, shelf, SLICE, set()).decode(np.arange(13), volumes, keys)
+    assert next(rows) == (0, None)
+    rows.close()  # type: ignore[attr-defined]
+    assert 0 < list_cache()[0].images <= 13
+
+
+def test_processes_say_that_the_limit_is_too_low(volumes: list[str], cache: Path) -> None:
+    shelf = shards.shelf_of(cache, SLICE)
+    shards.make_shelf(shelf, SLICE)
+    set_cache_limit(100)
+    with pytest.raises(RunError, match="mailnet cache --limit"):
+        list(Processes(2, shelf, SLICE, set()).decode(np.arange(13), volumes, np.full(13, b"key", shards.KEY)))
 
 
 def test_names_in_the_cache_say_nothing(images: list[str], cache: Path) -> None:
@@ -444,7 +513,7 @@ def test_work_is_shown_on_stderr(images: list[str], capsys: pytest.CaptureFixtur
 
 def test_volumes_are_kept_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     volume = np.arange(8**3, dtype=np.uint16).reshape(1, 8, 8, 8)
-    monkeypatch.setattr(build, "load_image", lambda location, section: volume)
+    monkeypatch.setattr(threads, "load_image", lambda location, section: volume)
     array, _ = ImageCache().images(["a.nii", ""], VolumeConfig(kind="volume", size=8), Locator(tmp_path))
     assert array.shape == (2, 1, 8, 8, 8)
     np.testing.assert_array_equal(array[0], volume)
@@ -497,7 +566,7 @@ def test_keys_of_many_rows_need_little_memory(tmp_path: Path) -> None:
     np.savez_compressed(file, images=np.zeros((30_000, 1), np.uint8))
     locations = pd.Series(np.char.add(f"{file}!images/", np.arange(30_000).astype(str)), dtype="string[pyarrow]")
     tracemalloc.start()
-    keys = build.find_keys(locations, Locator(tmp_path))
+    keys = find_keys(locations, Locator(tmp_path))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(np.unique(keys)) == 30_000

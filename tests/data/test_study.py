@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mailnet.data.cache import build
+from mailnet.data.cache import threads
 from mailnet.data.config import PixelConfig, SplitConfig, StudyConfig
 from mailnet.data.preprocess import to_unit
 from mailnet.data.study import load_study
@@ -83,7 +83,7 @@ def test_the_second_run_reads_no_image(study: Make, monkeypatch: pytest.MonkeyPa
     def forbidden(location: str, section: PixelConfig) -> np.ndarray:
         raise AssertionError(f"{location} was read")
 
-    monkeypatch.setattr(build, "load_image", forbidden)
+    monkeypatch.setattr(threads, "load_image", forbidden)
     np.testing.assert_array_equal(load_study(config).arrays["photo"][:], first.arrays["photo"][:])
     # Neither does another division of the same files, nor a part of it.
     again = load_study(config.model_copy(update={"split": SplitConfig(seed=7)}), splits=["test"])

@@ -2,46 +2,29 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
-from hashlib import blake2b
+import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import numpy as np
-import pandas as pd
 
-from mailnet.data.archives import identity
 from mailnet.data.cache.images import ShardedImages
+from mailnet.data.cache.keys import Locations, find_keys, locations_at
 from mailnet.data.cache.limit import make_room
-from mailnet.data.cache.shards import (
-    KEY,
-    SHARD_BYTES,
-    Shard,
-    cache_folder,
-    list_shards,
-    make_shelf,
-    shelf_of,
-    write_shard,
-)
+from mailnet.data.cache.processes import MOST, Outcome, Processes, profiting
+from mailnet.data.cache.shards import KEY, Shard, cache_folder, list_shards, make_shelf, shelf_of
+from mailnet.data.cache.threads import decode_in_threads
+from mailnet.data.cache.writer import ShardWriter
 from mailnet.data.config import PixelConfig
-from mailnet.data.images import load_image
 from mailnet.data.locations import Locator
 from mailnet.data.progress import progress
 from mailnet.errors import DataError, RunError
 
-CHUNK = 16  # images that a thread decodes before it hands them over
-CHUNK_BYTES = 2**22
-LOOKED_UP = 4096  # locations that a thread asks the file system for at a time
-SLOW = 100_000  # locations from which on even looking them up is shown
 ATTEMPTS = 3
-
-Locations: TypeAlias = "Sequence[str] | np.ndarray | pd.Series[Any]"
-Decoded: TypeAlias = "tuple[int, np.ndarray | DataError]"
+PART = 4096
+PROBED = 8  # images that are decoded here, to see how long all take
+PATIENCE_SECONDS = 15.0  # of work for which no further process is started
 
 
 class ImageCache:
@@ -138,129 +121,64 @@ class ImageCache:
         failed: dict[int, DataError] = {}
         # In the order of the rows, in which neighbours share an archive and are read together later.
         rows = np.sort(missing[first])
-        writer = _Writer(self.place, shelf, (section.inputs, *section.size), len(rows), self._in_use)
-        try:
-            with progress(f"Decoding {label}", len(rows)) as advance:
-                for row, image in _decoded(rows, locations, section):
-                    advance(1)
-                    if isinstance(image, DataError):
-                        failed[row] = image
-                        writer.remaining -= 1
-                    else:
-                        writer.add(keys[row], image)
-        except KeyboardInterrupt:
-            writer.write_all()
-            raise
-        writer.write_all()
+        with progress(f"Decoding {label}", len(rows)) as advance:
+            for row, error in self._decoded(shelf, rows, locations, keys, section):
+                advance(1)
+                if error is not None:
+                    failed[row] = error
         if not failed:
             return {}
         # Rows of the same image share its error.
         errors = [failed.get(row) for row in missing[first].tolist()]
-        places = np.flatnonzero(np.array([error is not None for error in errors])[own.ravel()])
-        return {int(missing[p]): error for p in places if (error := errors[own.ravel()[p]]) is not None}
+        shared = own.ravel().tolist()
+        return {row: error for row, number in zip(missing.tolist(), shared, strict=True) if (error := errors[number])}
 
+    def _decoded(
+        self, shelf: Path, rows: np.ndarray, locations: Locations, keys: np.ndarray, section: PixelConfig
+    ) -> Iterator[Outcome]:
+        """Decode rows and yield each with its error: in threads, or, where it takes long and profits, in processes."""
+        writer = ShardWriter(shelf, (section.inputs, *section.size), len(rows), self._in_use)
+        slow = _profiting(rows, locations)
+        probe, rest, quick = rows[slow][:PROBED], rows[slow][PROBED:], rows[~slow]
+        start = time.monotonic()
+        yield from self._in_threads(writer, probe, locations, keys, section)
+        seconds = (time.monotonic() - start) / max(len(probe), 1) * len(rest)
+        count = min(MOST, os.cpu_count() or 1, int(2 * seconds / PATIENCE_SECONDS))
+        if count < 2:
+            yield from self._in_threads(writer, np.concatenate([rest, quick]), locations, keys, section)
+            writer.write_all()
+            return
+        writer.skip(len(rest))
+        yield from self._in_threads(writer, quick, locations, keys, section)
+        writer.write_all()
+        make_room(self.place, len(rest) * writer.item_bytes, self._in_use)
+        done = np.zeros(len(keys), bool)
+        for row, error in Processes(count, shelf, section, self._in_use).decode(rest, locations, keys):
+            done[row] = True
+            yield row, error
+        # Where no process can be started.
+        rest = rest[~done[rest]]
+        writer = ShardWriter(shelf, writer.item, len(rest), self._in_use)
+        yield from self._in_threads(writer, rest, locations, keys, section)
+        writer.write_all()
 
-class _Writer:
-    """Collects images, those of 8 and of 16 bits apart, and writes them whenever they fill a shard."""
-
-    def __init__(self, place: Path, shelf: Path, item: tuple[int, ...], count: int, in_use: set[Shard]) -> None:
-        self.place, self.shelf, self.item, self.in_use = place, shelf, item, in_use
-        self.remaining = count  # images that are still to be written
-        self.open: dict[np.dtype[Any], tuple[np.ndarray, np.ndarray]] = {}
-        self.filled: dict[np.dtype[Any], int] = {}
-        # Before hours of work: what cannot fit even with 8 bits is refused.
-        make_room(place, self.remaining * math.prod(item), in_use)
-
-    def add(self, key: bytes, image: np.ndarray) -> None:
-        if image.dtype not in self.open:
-            capacity = max(1, min(self.remaining, SHARD_BYTES // image.nbytes))
-            self.open[image.dtype] = np.zeros(capacity, KEY), np.empty((capacity, *self.item), image.dtype)
-            self.filled[image.dtype] = 0
-        keys, images = self.open[image.dtype]
-        slot = self.filled[image.dtype]
-        keys[slot], images[slot] = key, image
-        self.filled[image.dtype] = slot + 1
-        if slot + 1 == len(keys):
-            self._write(image.dtype)
-
-    def write_all(self) -> None:
-        for dtype in list(self.open):
-            self._write(dtype)
-
-    def _write(self, dtype: np.dtype[Any]) -> None:
-        keys, images = self.open.pop(dtype)
-        count = self.filled.pop(dtype)
-        make_room(self.place, self.remaining * images[0].nbytes, self.in_use)
-        self.in_use.add(write_shard(self.shelf, keys[:count], images[:count]))
-        self.remaining -= count
-
-
-def find_keys(locations: Locations, locator: Locator, label: str = "images") -> np.ndarray:
-    """Return the keys (N,) of images: a digest of what tells that a file is the same; empty where there is none."""
-    keys = np.zeros(len(locations), KEY)
-
-    def look(start: int) -> int:
-        rows = np.arange(start, min(start + LOOKED_UP, len(locations)))
-        for row, location in zip(rows, _at(locations, rows), strict=True):
-            if location:
-                keys[row] = _key(location, locator)
-        return len(rows)
-
-    shown = progress(f"Looking up {label}", len(locations)) if len(locations) >= SLOW else nullcontext(_silent)
-    # Threads, since on a shared disk every question takes its time.
-    with shown as advance, ThreadPoolExecutor(_workers(), thread_name_prefix="lookup") as pool:
-        for count in pool.map(look, range(0, len(locations), LOOKED_UP)):
-            advance(count)
-    return keys
-
-
-def _key(location: str, locator: Locator) -> bytes:
-    same = identity(location, locator.relative(location))
-    # A file that is not there has nothing that it could be known by.
-    key = blake2b(same.encode("utf-8", "surrogateescape"), digest_size=16).digest() if same else os.urandom(16)
-    return key if key.strip(b"\0") else b"\1"
-
-
-def _at(locations: Locations, rows: np.ndarray) -> list[str]:
-    if isinstance(locations, pd.Series):
-        return [str(location) for location in locations.iloc[rows]]
-    if isinstance(locations, np.ndarray):
-        return [str(location) for location in locations[rows]]
-    return [locations[row] for row in rows.tolist()]
-
-
-def _silent(count: int) -> None:
-    pass
-
-
-def _workers() -> int:
-    return min(8, os.cpu_count() or 1)
-
-
-def _decoded(rows: np.ndarray, locations: Locations, section: PixelConfig) -> Iterator[Decoded]:
-    waiting: deque[Future[list[Decoded]]] = deque()
-    # So many that what waits stays small, volumes included.
-    chunk = max(1, min(CHUNK, CHUNK_BYTES // (2 * section.inputs * math.prod(section.size))))
-    decode: Callable[[np.ndarray], list[Decoded]] = lambda some: _decode_chunk(some, locations, section)  # noqa: E731
-    with ThreadPoolExecutor(_workers(), thread_name_prefix="decode") as pool:
+    def _in_threads(
+        self, writer: ShardWriter, rows: np.ndarray, locations: Locations, keys: np.ndarray, section: PixelConfig
+    ) -> Iterator[Outcome]:
         try:
-            for start in range(0, len(rows), chunk):
-                waiting.append(pool.submit(decode, rows[start : start + chunk]))
-                if len(waiting) > 4 * _workers():
-                    yield from waiting.popleft().result()
-            while waiting:
-                yield from waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+            for row, image in decode_in_threads(rows, locations, section):
+                if isinstance(image, DataError):
+                    writer.skip()
+                    yield row, image
+                else:
+                    writer.add(keys[row], image)
+                    yield row, None
+        except (KeyboardInterrupt, GeneratorExit):
+            # After Ctrl-C what is decoded is kept.
+            writer.write_all()
+            raise
 
 
-def _decode_chunk(rows: np.ndarray, locations: Locations, section: PixelConfig) -> list[Decoded]:
-    decoded: list[Decoded] = []
-    for row, location in zip(rows.tolist(), _at(locations, rows), strict=True):
-        try:
-            decoded.append((row, load_image(location, section)))
-        except DataError as error:
-            # Without the frames of its traceback, which hold the file's content.
-            decoded.append((row, DataError(error.message, file=error.file or location, remedy=error.remedy)))
-    return decoded
+def _profiting(rows: np.ndarray, locations: Locations) -> np.ndarray:
+    parts = [rows[start : start + PART] for start in range(0, len(rows), PART)]
+    return np.concatenate([profiting(locations_at(locations, part)) for part in parts])
