@@ -128,6 +128,10 @@ def test_what_is_no_image_is_ignored(tmp_path: Path) -> None:
     report = dataset(VOLUME[0], SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11", Rows=None, Columns=None, PixelData=None)
     report.save_as(folder / "report.dcm", enforce_file_format=True)
     assert read_scan(str(folder)).values.shape == (5, 4, 6, 1)
+    (folder / "stripped").write_bytes((folder / "i001.dcm").read_bytes()[:900])
+    error = refused(folder, "holds no image .CT Image Storage")
+    assert error.file == str(folder / "stripped")
+    (folder / "stripped").unlink()
     (folder / "broken.dcm").write_bytes(b"not an image" * 20)
     error = refused(folder, "is no DICOM file")
     assert error.file == str(folder / "broken.dcm")
@@ -147,7 +151,8 @@ def test_a_folder_without_dicom(tmp_path: Path) -> None:
     refused(tmp_path, "holds no DICOM file")
     (tmp_path / "a.txt").write_text("text")
     refused(tmp_path, "holds no DICOM file")
-    dataset(VOLUME[0], Rows=None, Columns=None, PixelData=None).save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    report = dataset(VOLUME[0], SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11", Rows=None, PixelData=None)
+    report.save_as(tmp_path / "a.dcm", enforce_file_format=True)
     refused(tmp_path, "holds no DICOM file with an image")
 
 

@@ -120,7 +120,8 @@ class Scan:
     Args:
         values: (D, H, W, C) of any number type, in the file's own units; D is 1 for a picture and the number of planes
             that were asked for otherwise.
-        spacing: Millimetres between planes, rows and columns; None where the file does not say, of a picture too.
+        spacing: Millimetres between planes, rows and columns; None where the file does not say, of a picture too. Of a
+            single plane without a thickness the first is NaN.
         units: Such as ``HU``; None where the file does not say.
         unit_range: The values are in [0, 1] already, since the file's own window was applied.
     """

@@ -70,15 +70,20 @@ def guarded(function: Callable[P, T]) -> Callable[P, T]:
                 failure = error
             except MemoryError:
                 failure = DataError("needs more memory than there is", remedy="Lower 'max_pixels' or 'max_voxels'")
-            except OSError as error:
-                failure = DataError(f"cannot be read ({error.strerror or 'input error'})", remedy=RESTORE)
             # pydicom meets broken files with exceptions of every kind, and their texts hold values.
             except Exception as error:
-                failure = DataError(f"is no DICOM file that can be decoded ({type(error).__name__})", remedy=RESTORE)
+                failure = told(error)
         failure.__cause__ = failure.__context__ = None
         raise failure
 
     return call
+
+
+def told(error: Exception) -> DataError:
+    """Return what may be said of an exception: the system's reason, or its kind."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return DataError(f"cannot be read ({os.strerror(error.errno)})", remedy=RESTORE)
+    return DataError(f"is no DICOM file that can be decoded ({type(error).__name__})", remedy=RESTORE)
 
 
 def open_content(content: bytes, pixels: bool = True) -> Any:

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from mailnet.data.dicom.files import DEFLATED, looks_like_dicom, open_file, transfer_syntax
+from mailnet.data.dicom.files import DEFLATED, looks_like_dicom, open_file, told, transfer_syntax
 from mailnet.data.dicom.geometry import Place, axes_of, gaps, heights, place_of, repeated, same_direction
-from mailnet.data.dicom.header import layout_of, text
+from mailnet.data.dicom.header import kind_of, layout_of, text
 from mailnet.data.dicom.stack import Source, Stack, missing, spacing_of, stack_of_file
 from mailnet.data.values import nearest
 from mailnet.errors import DataError
@@ -112,18 +112,16 @@ def _header(path: str) -> Any | None:
     """Return the header of an image, None of what is none, such as a report."""
     try:
         header = open_file(path, pixels=False)
-        if "Rows" not in header:
+        if "Rows" not in header and "Image" not in kind_of(header):
             return None
         layout_of(header)
         return header
     except DataError as error:
         raise DataError(error.message, file=path, remedy=error.remedy) from None
-    except OSError:
-        raise
     # pydicom meets broken files with exceptions of every kind.
-    except Exception:
-        failure = DataError("is no DICOM file that can be decoded", file=path, remedy="Restore or remove the file")
-    raise failure
+    except Exception as error:
+        failure = told(error)
+    raise DataError(failure.message, file=path, remedy="Restore the file, or remove it from the folder")
 
 
 def _check_select(select: Mapping[str, str]) -> None:
