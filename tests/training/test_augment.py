@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mailnet.data.config import ImageConfig
+from mailnet.data.config import ImageConfig, VolumeConfig
 from mailnet.nn.batch import Batch
-from mailnet.training.augment import PRESETS, Augmentation, augment, augment_batch
+from mailnet.training.augment import PRESETS, VOLUME_PRESETS, Augmentation, augment, augment_batch
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -20,7 +20,8 @@ def images(*shape: int) -> Tensor:
 
 
 def test_every_name_of_the_configuration_has_a_preset() -> None:
-    assert set(PRESETS) == set(ImageConfig.model_fields["augment"].annotation.__args__)  # type: ignore[union-attr]
+    for presets, section in ((PRESETS, ImageConfig), (VOLUME_PRESETS, VolumeConfig)):
+        assert set(presets) == set(section.model_fields["augment"].annotation.__args__)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -96,3 +97,54 @@ def test_each_modality_draws_its_own() -> None:
     changed = augment_batch(batch, {"ct": "slice", "mri": "slice"}, generator())
     assert not torch.equal(changed.inputs["ct"], changed.inputs["mri"])
     assert changed.inputs["clinical"] is batch.inputs["clinical"]
+
+
+@pytest.mark.parametrize("name", VOLUME_PRESETS)
+@pytest.mark.parametrize("shape", [(5, 1, 8, 10, 12), (3, 3, 9, 9, 9)])
+def test_volumes_stay_in_range_and_repeat(name: str, shape: tuple[int, ...]) -> None:
+    x = images(*shape)
+    y = augment(x, VOLUME_PRESETS[name], generator())
+    assert y.shape == x.shape
+    assert 0 <= float(y.min()) <= float(y.max()) <= 1
+    assert torch.equal(y, augment(x, VOLUME_PRESETS[name], generator()))
+    assert torch.equal(x, images(*shape))
+    assert torch.equal(y, x) == (name == "none")
+
+
+def test_no_axis_of_a_volume_is_mirrored() -> None:
+    for axis in (2, 3, 4):
+        x = torch.zeros(60, 1, 16, 16, 16)
+        x.narrow(axis, 0, 8).fill_(1)
+        y = augment(x, VOLUME_PRESETS["auto"], generator())
+        halves = [y.narrow(axis, start, 8).mean((1, 2, 3, 4)) for start in (0, 8)]
+        assert bool((halves[0] > halves[1]).all())
+
+
+def test_a_ball_stays_a_ball_in_a_volume_of_unequal_sides() -> None:
+    axes = torch.meshgrid(*[torch.arange(float(n)) - (n - 1) / 2 for n in (20, 30, 40)], indexing="ij")
+    distance = torch.stack(axes).square().sum(0).sqrt()
+    x = (1 - distance / 10).clamp(0, 1)[None, None].repeat(6, 1, 1, 1, 1)
+    y = augment(x, Augmentation(rotate=60.0, tilt=60.0), generator())
+    torch.testing.assert_close(y, x, atol=0.05, rtol=0)
+    assert not torch.equal(y, x)
+
+
+@pytest.mark.parametrize(("how", "axis"), [({"rotate": 30.0}, 2), ({"tilt": 30.0}, 0)])
+def test_rotation_is_within_planes_and_tilt_across_them(how: dict[str, float], axis: int) -> None:
+    x = torch.zeros(40, 1, 21, 21, 21)
+    x[:, :, 10, 9:12, 16:19] = 1  # right of the centre, in the middle plane
+    y = augment(x, Augmentation(**how), generator())  # type: ignore[arg-type]
+    weight = y / y.sum((2, 3, 4), keepdim=True)
+    plane = (weight.sum((3, 4)) * (torch.arange(21.0) - 10)).sum(2).abs().max()
+    row = (weight.sum((2, 4)) * (torch.arange(21.0) - 10)).sum(2).abs().max()
+    moved, kept = (row, plane) if axis == 2 else (plane, row)
+    assert float(moved) > 1.5
+    assert float(kept) < 0.1 or axis == 0
+
+
+def test_volumes_and_images_of_one_batch_take_their_own_presets() -> None:
+    here = torch.ones(2, dtype=torch.bool)
+    batch = Batch({"ct": images(2, 1, 8, 8, 8), "xray": images(2, 1, 8, 8)}, {"ct": here, "xray": here})
+    changed = augment_batch(batch, {"ct": "auto", "xray": "auto"}, generator())
+    assert changed.inputs["ct"].shape == (2, 1, 8, 8, 8)
+    assert not torch.equal(changed.inputs["xray"], batch.inputs["xray"])

@@ -99,7 +99,7 @@ class Trainer:
         self.presets = {
             name: section.augment
             for name, section in config.modalities.items()
-            if section.kind == "image" and self.settings.augment
+            if section.kind != "tabular" and self.settings.augment
         }
         self.optimizer = create_optimizer(network, self.settings)
         self.ema = EMA(network, self.settings.ema) if self.settings.ema else None
