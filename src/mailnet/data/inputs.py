@@ -59,9 +59,13 @@ def _add_table(columns: dict[str, Any], cells: Cells, name: str, modality: Tabul
     required = set(cells.names(modality.required))
     without = np.ones(len(cells), dtype=bool)
     absent: dict[str, np.ndarray] = {}
-    for column in [*numeric, *categorical]:
+    for column, is_number in [*((c, True) for c in numeric), *((c, False) for c in categorical)]:
+        known = columns.get(f"raw:{column}")
+        if known is not None and isinstance(known, np.ndarray) != is_number:
+            remedy = "Choose patterns that do not meet, or name the columns one by one"
+            cells.problem(f"'{column}' is both numeric and categorical", modality=name, remedy=remedy)
         raw: Any
-        if column in numeric:
+        if is_number:
             raw = cells.numbers(column, key, name)
             gap = np.isnan(raw)
         else:

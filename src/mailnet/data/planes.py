@@ -10,6 +10,7 @@ import pandas as pd
 from mailnet.data.cells import Cells
 from mailnet.data.columns import TEXT
 from mailnet.data.config import ImageConfig, StudyConfig
+from mailnet.data.images import count_planes
 from mailnet.data.paths import names_file
 from mailnet.data.progress import progress
 from mailnet.errors import DataError
@@ -57,15 +58,13 @@ def expand_planes(frame: pd.DataFrame, cells: Cells, config: StudyConfig) -> pd.
 
 def _counts(paths: pd.Series[Any], name: str, section: ImageConfig) -> np.ndarray:
     """Return the number of planes of every file, 0 where there is none or it cannot be read."""
-    from mailnet.data import images
-
     wanted = names_file(paths)
     known: dict[str, int] = {"": 0}
     with progress(f"{name}: counting planes", int(wanted.sum())) as advance:
         for path in paths[wanted]:
             if path not in known:
                 try:
-                    known[path] = images.count_planes(path, section)
+                    known[path] = count_planes(path, section)
                 except DataError:
                     known[path] = 0
             advance(1)

@@ -111,19 +111,22 @@ def _read_csv(content: bytes, location: str) -> pd.DataFrame:
         if not uneven:
             raise DataError(f"is not a CSV table ({error})", file=location, remedy=remedy) from error
     if uneven:
-        _refuse_uneven(uneven[0], header, separator, location)
+        with _utf8(location):
+            # Arrow counts rows; a reader of the file looks for a line.
+            line = next((rows.line_num for row in rows if row and len(row) != len(header)), uneven[0].number)
+        _refuse_uneven(uneven[0], line, header, separator, location)
     return _framed(table)
 
 
-def _refuse_uneven(row: pyarrow.csv.InvalidRow, header: list[str], separator: str, location: str) -> None:
+def _refuse_uneven(row: pyarrow.csv.InvalidRow, line: int, header: list[str], separator: str, location: str) -> None:
     if row.actual_columns > row.expected_columns:
         raise DataError(
-            f"has rows of more cells than the {len(header)} column names, the first in line {row.number}",
+            f"has rows of more cells than the {len(header)} column names, the first in line {line}",
             file=location,
             remedy=f"Put cells that hold '{separator}' in quotes, or name the columns",
         )
     raise DataError(
-        f"line {row.number} ends after {row.actual_columns} of {len(header)} cells",
+        f"line {line} ends after {row.actual_columns} of {len(header)} cells",
         file=location,
         remedy=f"Restore the file if it was cut off; write '{separator}' for each empty cell",
     )
