@@ -11,7 +11,7 @@ from mailnet.data.config import PixelConfig
 from mailnet.data.locations import split_plane
 from mailnet.data.preprocess import prepare
 from mailnet.data.readers import explained, kind_of, read_scan
-from mailnet.data.scan import Planes, Reading, has_planes, reading_of
+from mailnet.data.scan import Planes, Reading, Scan, has_planes, reading_of
 from mailnet.errors import DataError
 
 
@@ -30,19 +30,30 @@ def load_image(location: str, section: PixelConfig) -> np.ndarray:
         DataError: The file is missing, broken, too large or of an unknown kind, or does not fit the modality; names
             the file and a remedy.
     """
+    scan = load_scan(location, section)
+    try:
+        return prepare(scan, section)
+    except DataError as error:
+        raise DataError(error.message, file=error.file or location, remedy=error.remedy) from error
+
+
+def load_scan(location: str, section: PixelConfig) -> Scan:
+    """Return the planes of a file that a modality takes, as ``load_image`` does before it prepares them.
+
+    Raises:
+        DataError: As ``load_image``, but for what does not fit the modality.
+    """
     file, plane = split_plane(location)
     kind, _, rest = (plane or "").partition("/")
     mask = _mask(rest, reading_of(section)) if kind == "largest" else None
     place = int(rest) if kind == "slice" else _largest(mask) if mask is not None else None
     scan = read_scan(file, reading_of(section, place))
-    try:
-        if mask is not None:
-            seen = (count_planes(file, section), *scan.values.shape[1:3])
-            if seen != mask.shape:
-                raise DataError(f"has the shape {list(seen)} and its mask {list(mask.shape)}", remedy="Pair them anew")
-        return prepare(scan, section)
-    except DataError as error:
-        raise DataError(error.message, file=error.file or location, remedy=error.remedy) from error
+    if mask is not None:
+        seen = (count_planes(file, section), *scan.values.shape[1:3])
+        if seen != mask.shape:
+            message = f"has the shape {list(seen)} and its mask {list(mask.shape)}"
+            raise DataError(message, file=location, remedy="Pair them anew")
+    return scan
 
 
 def count_planes(location: str, section: PixelConfig) -> int:
