@@ -16,7 +16,7 @@ from mailnet.data.locations import Locator
 from mailnet.data.preprocess import prepare_array
 from mailnet.data.sources import FOLDER, read_source, read_sources
 from mailnet.data.table import TableState
-from mailnet.data.values import cell_text, is_no_number, nearest
+from mailnet.data.values import cell_text, expand_columns, is_no_number, nearest
 from mailnet.errors import DataError
 
 Studies = str | Path | pd.DataFrame | Mapping[str, Any] | Sequence[Mapping[str, Any]]
@@ -64,10 +64,13 @@ class Requests:
         Raises:
             DataError: A value is no number, or a required one is missing where others are given.
         """
-        known = {column: self.cells.get(column) or [None] * len(self.ids) for column in state.columns}
-        frame = pd.DataFrame({c: [cell_text(cells[row]) for row in rows] for c, cells in known.items()}, dtype=object)
-        for number in state.numeric:
-            frame[number.name] = ["" if is_no_number(cell) else cell for cell in frame[number.name]]
+        cells = np.full((len(rows), len(state.columns)), "", dtype=object)
+        numbers = set(state.numeric.names)
+        for place, column in enumerate(state.columns):
+            if given := self.cells.get(column):
+                texts = [cell_text(given[row]) for row in rows]
+                cells[:, place] = ["" if is_no_number(t) else t for t in texts] if column in numbers else texts
+        frame = pd.DataFrame(cells, columns=state.columns)
         present: np.ndarray = (frame != "").any(axis=1).to_numpy(dtype=bool)
         features = np.zeros((len(rows), len(state.features)), np.float32)
         if present.any():
@@ -136,9 +139,9 @@ def _requests(
         wanted += section.numeric + section.categorical if isinstance(section, TabularConfig) else [
             section.column or name
         ]  # fmt: skip
-    if not set(wanted) & set(cells):
+    if not set(expand_columns(wanted, cells)) & set(cells):
         raise DataError(
-            f"no column belongs to a modality; the model reads {', '.join(wanted)}",
+            f"no column belongs to a modality; the model reads {', '.join(wanted[:20])}",
             file=file,
             remedy=nearest(wanted[0], cells) or "Name the columns as in training",
         )

@@ -133,7 +133,9 @@ def fit_tables(config: StudyConfig, frame: pd.DataFrame) -> dict[str, TableState
     tables = {}
     for name, section in config.modalities.items():
         if isinstance(section, TabularConfig):
-            rows = frame[(frame["split"] == "train") & frame[f"has:{name}"]]
+            # Of the table's own columns alone, since patterns must not meet those that the manifest adds.
+            columns = [column for column in frame.columns if column.startswith("raw:")]
+            rows = frame.loc[(frame["split"] == "train") & frame[f"has:{name}"], columns]
             tables[name] = TableState.fit(name, section, rows.rename(columns=lambda c: c.removeprefix("raw:")))
     return tables
 

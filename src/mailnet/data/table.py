@@ -10,23 +10,11 @@ import numpy as np
 import pandas as pd
 
 from mailnet.data.config import TabularConfig
-from mailnet.data.values import canonical
+from mailnet.data.numeric import NumericState, quoted
+from mailnet.data.values import canonical, expand_columns, nearest
 from mailnet.errors import DataError
 
-CLIP = 10.0
 MAX_CATEGORIES = 200
-
-
-@dataclass(frozen=True)
-class NumericState:
-    """Statistics of a numeric column in training; ``flag`` says that a column of its own marks missing values."""
-
-    name: str
-    mean: float
-    std: float
-    median: float
-    flag: bool
-    required: bool
 
 
 @dataclass(frozen=True)
@@ -44,38 +32,56 @@ class TableState:
 
     Args:
         modality: Name, for messages.
-        numeric: One state a numeric column.
+        numeric: State of the numeric columns.
         categorical: One state a categorical column.
     """
 
     modality: str
-    numeric: tuple[NumericState, ...]
+    numeric: NumericState
     categorical: tuple[CategoricalState, ...]
 
     @classmethod
     def fit(cls, modality: str, config: TabularConfig, rows: pd.DataFrame) -> TableState:
-        """Learn the statistics of training rows, whose columns carry the names of the config.
+        """Learn the statistics of training rows, whose columns carry the names that the config means.
+
+        Patterns stand for all matching columns; of these, columns that say nothing in training (no value, or everywhere
+        the same) are left out. A column that is named outright stays.
 
         Raises:
-            DataError: A numeric column has no value, or a categorical one so many that it looks like an identifier.
+            DataError: A column that is named is absent or has no value, a value is no number or negative where ``log``
+                is asked, nothing is left, or a categorical column has so many values that it looks like an identifier.
         """
-        numeric = [_fit_numeric(modality, name, rows[name], name in config.required) for name in config.numeric]
+        known = set(rows.columns)
+        absent = [n for n in expand_columns([*config.numeric, *config.categorical], rows.columns) if n not in known]
+        if absent:
+            raise DataError(
+                f"no column is {quoted(absent)}", modality=modality, remedy=nearest(absent[0], rows.columns)
+            )
+        required = set(expand_columns(config.required, rows.columns))
+        numeric = NumericState.fit(modality, config, rows, required)
+        named = set(config.categorical)
         categorical = [
-            _fit_categorical(modality, name, rows[name], name in config.required) for name in config.categorical
+            _fit_categorical(modality, name, rows[name], name in required)
+            for name in expand_columns(config.categorical, rows.columns)
+            if name in named or _says_something(rows[name])
         ]
-        return cls(modality, tuple(numeric), tuple(categorical))
+        if not numeric.names and not categorical:
+            raise DataError(
+                "no column has different values in the training studies",
+                modality=modality,
+                remedy="Look at the patterns in 'numeric' and 'categorical', and at the table",
+            )
+        return cls(modality, numeric, tuple(categorical))
 
     @property
     def columns(self) -> list[str]:
         """The columns that ``transform`` needs."""
-        return [column.name for column in self.numeric] + [column.name for column in self.categorical]
+        return [*self.numeric.names, *(column.name for column in self.categorical)]
 
     @property
     def features(self) -> list[str]:
         """Names of the F features."""
-        names = []
-        for number in self.numeric:
-            names += [number.name, f"{number.name} missing"] if number.flag else [number.name]
+        names = self.numeric.features
         for category in self.categorical:
             names += [f"{category.name}={value}" for value in (*category.values, "unknown")]
         return names
@@ -90,84 +96,50 @@ class TableState:
         Raises:
             DataError: A column is absent, a number is no number, or a required value is missing.
         """
-        parts: list[np.ndarray] = []
-        for number in self.numeric:
-            values = self._numbers(rows, number.name, ids)
-            missing = np.isnan(values)
-            self._refuse_missing(missing & number.required, number.name, ids)
-            scaled = (np.where(missing, number.median, values) - number.mean) / number.std
-            parts += [scaled.clip(-CLIP, CLIP), missing] if number.flag else [scaled.clip(-CLIP, CLIP)]
+        absent = pd.Index(self.columns).difference(rows.columns, sort=False)
+        if len(absent):
+            message = f"the column '{absent[0]}' is absent" if len(absent) == 1 else f"{len(absent)} columns are absent"
+            remedy = f"Needed: {quoted(self.columns if len(absent) == 1 else absent)}"
+            raise DataError(message, modality=self.modality, remedy=remedy)
+        parts = [self.numeric.transform(self.modality, rows, ids)]
         for category in self.categorical:
-            texts = [canonical(value) for value in self._column(rows, category.name)]
-            self._refuse_missing(np.array([not text for text in texts]) & category.required, category.name, ids)
+            texts = [canonical(value) for value in rows[category.name]]
+            if category.required and "" in texts:
+                raise DataError(
+                    f"'{category.name}' is required and has no value",
+                    study=None if ids is None else ids[texts.index("")],
+                    modality=self.modality,
+                    remedy="Fill the cell",
+                )
             place = {value: k for k, value in enumerate(category.values)}
-            one_hot = np.zeros((len(rows), len(category.values) + 1))
+            one_hot = np.zeros((len(rows), len(place) + 1), np.float32)
             one_hot[np.arange(len(rows)), [place.get(text, len(place)) for text in texts]] = 1
-            parts += list(one_hot.T)
-        return np.stack(parts, axis=1).astype(np.float32)
+            parts.append(one_hot)
+        return np.concatenate(parts, axis=1)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return {
             "modality": self.modality,
-            "numeric": [asdict(column) for column in self.numeric],
+            "numeric": self.numeric.to_dict(),
             "categorical": [{**asdict(column), "values": list(column.values)} for column in self.categorical],
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TableState:
-        """Return what ``to_dict`` gave."""
+        """Return what ``to_dict`` gave, in this version or an earlier one."""
         return cls(
             values["modality"],
-            tuple(NumericState(**column) for column in values["numeric"]),
+            NumericState.from_dict(values["numeric"]),
             tuple(
                 CategoricalState(**{**column, "values": tuple(column["values"])}) for column in values["categorical"]
             ),
         )
 
-    def _column(self, rows: pd.DataFrame, name: str) -> list[Any]:
-        if name not in rows.columns:
-            raise DataError(f"the column '{name}' is absent", modality=self.modality, remedy=f"Needed: {self.columns}")
-        return list(rows[name])
 
-    def _numbers(self, rows: pd.DataFrame, name: str, ids: Sequence[str] | None) -> np.ndarray:
-        values = np.full(len(rows), np.nan)
-        for row, cell in enumerate(self._column(rows, name)):
-            if cell is None or cell == "":
-                continue
-            try:
-                values[row] = float(cell)
-            except (TypeError, ValueError):
-                values[row] = np.inf
-            if np.isinf(values[row]):
-                raise DataError(
-                    f"'{name}' is '{cell}', not a number",
-                    study=None if ids is None else ids[row],
-                    modality=self.modality,
-                    remedy="Give a number, or nothing where there is none",
-                )
-        return values
-
-    def _refuse_missing(self, missing: np.ndarray, name: str, ids: Sequence[str] | None) -> None:
-        if missing.any():
-            raise DataError(
-                f"'{name}' is required and has no value",
-                study=None if ids is None else ids[int(missing.argmax())],
-                modality=self.modality,
-                remedy="Fill the cell",
-            )
-
-
-def _fit_numeric(modality: str, name: str, column: pd.Series[Any], required: bool) -> NumericState:
-    values = column.to_numpy(dtype=np.float64)
-    seen = values[~np.isnan(values)]
-    if len(seen) == 0:
-        raise DataError(
-            f"'{name}' has no value in any training study", modality=modality, remedy="Remove it from 'numeric'"
-        )
-    std = float(seen.std())
-    flag = not required and len(seen) < len(values)
-    return NumericState(name, float(seen.mean()), std or 1.0, float(np.median(seen)), flag, required)
+def _says_something(column: pd.Series[Any]) -> bool:
+    values = {canonical(value) for value in column}
+    return len(values) > 1 and values != {""}
 
 
 def _fit_categorical(modality: str, name: str, column: pd.Series[Any], required: bool) -> CategoricalState:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mailnet.nn.emcam import EMCAM, EMCAMOptions, Exchange, Frequency
 from mailnet.nn.erla import ERLA, ERLAOptions, Statistics, UnitKind
@@ -25,6 +26,7 @@ from mailnet.nn.rpan import RPAN, MANVariant, RPFPlacement, rpan_conv
 from mailnet.specs import ModalitySpec, TaskSpec
 
 BLOCKS = 2  # ERLA blocks in a stage, as published
+WIDE_TABLE = 256
 
 
 class ImageTrunk(nn.Module):
@@ -47,18 +49,33 @@ class ImageTrunk(nn.Module):
         )
 
 
+class TableInput(InputNorm):
+    """The features of a table; in training each of a study's is dropped with a chance, the others scaled up."""
+
+    def __init__(self, spec: ModalitySpec, dropout: float) -> None:
+        super().__init__(spec)
+        self.dropout = dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.dropout(super().forward(x), self.dropout, self.training)
+
+
 class TableTrunk(nn.Module):
     """The embedding of a table and a dense layer a stage; layer norm, so that it can train on a single study."""
 
-    def __init__(self, spec: ModalitySpec, widths: Sequence[int]) -> None:
+    def __init__(self, spec: ModalitySpec, widths: Sequence[int], feature_dropout: float) -> None:
         super().__init__()
-        self.norm = InputNorm(spec)
+        self.norm = TableInput(spec, feature_dropout)
         self.stem = nn.Sequential(nn.Linear(spec.channels, widths[0]), nn.LayerNorm(widths[0]), nn.ReLU())
         inputs = (widths[0], *widths[:-1])
         self.stages = nn.ModuleList(
             nn.Sequential(nn.Linear(before, width), nn.LayerNorm(width), nn.ReLU())
             for before, width in zip(inputs, widths, strict=True)
         )
+
+
+def _feature_dropout(spec: ModalitySpec) -> float:
+    return 0.5 if spec.channels > WIDE_TABLE else 0.0
 
 
 @register_model("mail")
@@ -85,6 +102,8 @@ class MAIL(nn.Module):
         spatial_attention: Also gate each pixel.
         centred: Gates start at 1, not at the published one half.
         dropout: Chance that a feature is dropped before the heads in training.
+        feature_dropout: Chance that an input of a table is dropped in training; None for 0.5 in tables of more than 256
+            inputs (omics, which repeat themselves) and 0 in narrower ones, where each input counts.
         modality_dropout: Chance that a modality of a study is hidden in training; the last one never is. For training
             loops of one's own: ``mailnet.training`` hides modalities itself, whatever the network.
         rpan: What is random in the network; ``robust_mail`` sets it.
@@ -111,12 +130,17 @@ class MAIL(nn.Module):
         spatial_attention: bool = True,
         centred: bool = True,
         dropout: float = 0.0,
+        feature_dropout: float | None = None,
         modality_dropout: float = 0.0,
         rpan: RPAN | None = None,
     ) -> None:
         super().__init__()
-        for name, chance in (("dropout", dropout), ("modality_dropout", modality_dropout)):
-            if not 0 <= chance < 1:
+        for name, chance in (
+            ("dropout", dropout),
+            ("feature_dropout", feature_dropout),
+            ("modality_dropout", modality_dropout),
+        ):
+            if chance is not None and not 0 <= chance < 1:
                 raise ValueError(f"{name} must be at least 0 and below 1, got {chance}")
         block = ERLAOptions(unit, units, fuse_kernel, attention, gamma)
         fusion = EMCAMOptions(frequency, exchange, spatial_attention, centred)
@@ -126,7 +150,9 @@ class MAIL(nn.Module):
         self.modality_dropout = modality_dropout
         self.trunks = nn.ModuleDict(
             {
-                key(name): TableTrunk(spec, channels)
+                key(name): TableTrunk(
+                    spec, channels, _feature_dropout(spec) if feature_dropout is None else feature_dropout
+                )
                 if spec.kind == "tabular"
                 else ImageTrunk(spec, channels, block, rpan)
                 for name, spec in modalities.items()
