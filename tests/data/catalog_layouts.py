@@ -53,31 +53,39 @@ def _rows(item: Item, entry: Entry, start: int) -> list[dict[str, str]]:
     words = {c: values.split("|") for c, values in given.items()}
     # Only labels are combined; other columns take turns.
     chosen = [c for c in words if c in labels and len(words[c]) > 1] or [c for c in words if len(words[c]) > 1][:1]
+    for column, rules in entry.prepare.rename.items():
+        if column in labels:
+            words[column] = [old.split("|")[0] for old in rules]
+            chosen.append(column)
     combined = list(itertools.product(*(words[c] for c in chosen)))
-    if entry.prepare.one_hot and chosen:
-        combined = [tuple("1" if k == hot else "0" for k in range(len(chosen))) for hot in range(len(chosen))]
+    for marked in entry.prepare.one_hot.values():
+        chosen, mark = marked, "X" if words[marked[0]] == ["X"] else "1"
+        combined = [tuple(mark if name == hot else "0" if mark == "1" else "" for name in marked) for hot in marked]
     rows = []
     for number, values in enumerate(combined * COPIES, start + 1):
-        row = {c: _text(options[number % len(options)], number) for c, options in words.items()}
+        # Turns are taken from copy to copy, so that no column goes with the label.
+        turn = (number - start - 1) // len(combined)
+        row = {c: _text(options[turn % len(options)], number) for c, options in words.items()}
         row |= {c: _text(value, number) for c, value in zip(chosen, values, strict=True)}
-        rows.append(row)
+        rows.append(row | ({item.number: str(number - start - 1)} if item.number else {}))
     return rows
 
 
 def _partners(item: Item, rows: list[dict[str, str]]) -> list[dict[str, str]]:
     wanted = []
     for number, row in enumerate(rows, 1):
-        own = {field: row.get(field, "") for field in fields_of(item.path)}
+        here = {there: here for here, there in item.key.items()}
+        own = {field: row.get(here.get(field, field), "") for field in fields_of(item.path)}
         if item.columns:
             own = {
                 column: _text(values.split("|")[number % len(values.split("|"))], number)
                 for column, values in item.columns.items()
             }
-            own |= {there: row[here] for here, there in item.key.items()}
+            own |= {there: row[name] for there, name in here.items()}
             own |= {field: row[field] for field in fields_of(item.path) if field in row}
             if item.values and any(c in row and row[c] != v for c, v in item.values.items()):
                 continue
-            if "split" in item.values and SPLITS[number % 3] != item.values["split"]:
+            if "split" in item.values and SPLITS[(number * 2654435761 >> 7) % 3] != item.values["split"]:
                 continue
         elif not all(any(_fits(choice, own[p.field]) for choice in p.choices) for p in parse(item.path) if p.field):
             continue
@@ -91,7 +99,7 @@ def _write(item: Item, rows: list[dict[str, str]], folder: Path, entry: Entry, r
             frame = pd.DataFrame([{c: row[c] for c in item.columns} for row in rows], columns=list(item.columns))
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             if path.endswith(".xlsx"):
-                frame.to_excel(folder / path, index=False)
+                frame.to_excel(folder / path, index=False, startrow=item.skip)
             else:
                 frame.to_csv(folder / path, index=False, header=item.header)
         return

@@ -26,10 +26,11 @@ class Item(Section):
         path: The names of the files.
         holds: What they are.
         columns: Of a table, its columns and the values in them. Only these are kept.
-        key: Column by which a later table is added: {column of the rows: column of the table} where they differ.
+        key: Column by which a later item is added: {column of the rows: column or field of the item} where they differ.
+            Files are added by the fields that the rows have too where it is left out.
         values: Columns that are the same for all rows of the item.
         skip: Lines above the names of its columns.
-        header: False for a table without a line of names, whose columns then are ``columns`` in order.
+        header: False for a list, a name a line, without a line of names.
         number: Column that gets the number of the table's line, from 0.
         optional: True where one may do without it.
     """
@@ -50,6 +51,12 @@ class Item(Section):
     def _same_name(cls, value: Any) -> Any:
         return {value: value} if isinstance(value, str) else value
 
+    @model_validator(mode="after")
+    def _paths_have_their_own_column(self) -> Item:
+        if self.name in fields_of(self.path):
+            raise ValueError(f"item '{self.name}' has a field of the same name in '{self.path}'")
+        return self
+
     @property
     def kind(self) -> str:
         """``table``, ``npz`` or ``files``."""
@@ -68,8 +75,12 @@ class Preparation(Section):
     Args:
         function: Name of a function in ``functions`` that reads what no pattern can, in place of the layout.
         only: Column -> values of the rows that are kept.
-        one_hot: New column -> columns of 0 and 1 of which it gets the name.
+        drop: Column -> values of the rows that are left out.
+        rename: Column -> {what its cells are, written as in a table's ``columns``: what they become}; the first that
+            fits counts.
+        one_hot: New column -> columns of which it gets the name of the one that is marked, by 1 or any word but 0.
         join: New column -> columns whose texts are joined to its own, as for a patient's number within a hospital.
+        first: New column -> columns of which it gets the first text that is not empty.
         groups: Columns that say whose row it is; rows that share one of them stay on one side.
         identical: Columns of images; rows with the same picture stay on one side.
         blocks: Column of a running number: within each class, the first rows become training, the last test.
@@ -77,8 +88,11 @@ class Preparation(Section):
 
     function: str | None = None
     only: dict[str, list[str]] = {}
+    drop: dict[str, list[str]] = {}
+    rename: dict[str, dict[str, str]] = {}
     one_hot: dict[str, list[str]] = {}
     join: dict[str, list[str]] = {}
+    first: dict[str, list[str]] = {}
     groups: list[str] = []
     identical: list[str] = []
     blocks: str | None = None
@@ -154,12 +168,6 @@ class Entry(Section):
         """The other items, by name."""
         names = dict.fromkeys(item.name for item in self.layout if item.name != self.layout[0].name)
         return {name: [item for item in self.layout if item.name == name] for name in names}
-
-    @property
-    def keys(self) -> list[str]:
-        """Columns that name a row's files or lines in other items."""
-        found = [field for item in self.layout for field in fields_of(item.path)]
-        return list(dict.fromkeys(found + [key for item in self.layout for key in item.key]))
 
     def study(self, source: Mapping[str, Any]) -> dict[str, Any]:
         """Return the keys of the study.yaml.

@@ -48,7 +48,14 @@ class Folder:
         Raises:
             DataError: An item that one may not do without is not there, or a table lacks a column.
         """
-        found = [self._read(item) for item in items]
+        found: list[pd.DataFrame] = []
+        for item in items:
+            frame = self._read(item)
+            if item.kind == "files" and not frame.empty:
+                # A file that several patterns fit is the first one's.
+                taken = {path for earlier in found for path in earlier.get(item.name, [])}
+                frame = frame[~frame[item.name].isin(taken)]
+            found.append(frame)
         there = [frame for frame in found if not frame.empty]
         missing = [item for item, frame in zip(items, found, strict=True) if frame.empty and not item.optional]
         if missing or (not there and not items[0].optional):
@@ -94,7 +101,7 @@ class Folder:
             )
         elif not item.header:
             lines = [line.strip() for line in Path(path).read_text("utf-8-sig").splitlines() if line.strip()]
-            frame = pd.DataFrame([line.split(",") for line in lines], columns=list(item.columns), dtype=object)
+            frame = pd.DataFrame({next(iter(item.columns)): lines}, dtype=object)
         else:
             frame = read_table(path)
         for column in item.columns:

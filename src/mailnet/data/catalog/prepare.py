@@ -16,13 +16,14 @@ from mailnet.data.catalog.folder import Folder, how_to_get
 from mailnet.data.catalog.functions import FUNCTIONS
 from mailnet.data.catalog.pattern import cell_expression
 from mailnet.data.catalog.registry import get_dataset
-from mailnet.data.config import SPLITS, PixelConfig, load_config
+from mailnet.data.config import SPLITS, PixelConfig, SplitConfig, load_config
 from mailnet.data.manifest import read_manifest
 from mailnet.errors import ConfigError, DataError
 from mailnet.files import write_text
 
 NAMED = 3
 LEAK = "also_in_test"
+LINK = "\0link"
 
 
 @dataclass
@@ -82,14 +83,12 @@ def prepare_dataset(name: str, source: str | Path | None, out: str | Path, *, fo
         raise ConfigError(f"holds {' and '.join(present)} already", file=target, remedy="Give --force or another -o")
     function = entry.prepare.function
     frame = _columns(entry, FUNCTIONS[function](folder, target) if function else _by_layout(folder, result))
-    for column, allowed in entry.prepare.only.items():
-        frame = frame[frame[column].isin(allowed)].reset_index(drop=True)
     if frame.empty:
         raise folder.lacks(entry.row_items)
     frame = _divided(entry, _grouped(entry, frame, result))
     keys: dict[str, Any] = {}
     if entry.split.column is not None and not entry.prepare.blocks:
-        frame, keys = _official(frame, entry.split.column, result)
+        frame, keys = _official(frame, entry.split, result)
     _write(entry, frame, result, keys)
     _count(result)
     _compare(result, frame)
@@ -106,18 +105,25 @@ def _by_layout(folder: Folder, result: Prepared) -> pd.DataFrame:
             frame[name] = ""
             continue
         keys = items[0].key or {c: c for c in other.columns if c in frame.columns and c not in items[0].values}
-        here, there = list(keys), list(keys.values())
-        other = other.drop_duplicates(there).rename(columns=dict(zip(there, here, strict=True)))
-        added = [column for column in other.columns if column not in frame.columns]
         _judge_cells(entry, other, result)
-        frame = frame.merge(other[here + added], on=here, how="left").fillna("").astype(object)
-        alone = int((frame[added[-1]] == "").sum()) if added else 0
-        if added and alone == len(frame):
+        added = [column for column in other.columns if column not in {*frame.columns, *keys.values()}]
+        # Names of files differ in case between a table and a disk.
+        other = other.assign(**{LINK: _link(other, list(keys.values()))}).drop_duplicates(LINK).set_index(LINK)
+        link = _link(frame, list(keys))
+        for column in added:
+            frame[column] = link.map(other[column]).fillna("").astype(object)
+        alone = ~link.isin(other.index)
+        if alone.all():
             raise folder.lacks(items)
-        if alone and not items[0].optional:
-            key = frame.loc[frame[added[-1]] == "", here[0]].iloc[0]
-            result.warnings.append(f"{alone} of {len(frame)} rows have no {name} ({items[0].path}), such as {key}")
+        if alone.any() and not items[0].optional:
+            first = frame.loc[alone, next(iter(keys))].iloc[0]
+            sentence = f"{int(alone.sum())} of {len(frame)} rows have no {name} ({items[0].path}), such as {first}"
+            result.warnings.append(sentence)
     return frame
+
+
+def _link(frame: pd.DataFrame, columns: list[str]) -> pd.Series:
+    return frame[columns].agg("\0".join, axis=1).str.lower()
 
 
 def _judge_cells(entry: Entry, frame: pd.DataFrame, result: Prepared) -> None:
@@ -135,12 +141,24 @@ def _judge_cells(entry: Entry, frame: pd.DataFrame, result: Prepared) -> None:
 
 
 def _columns(entry: Entry, frame: pd.DataFrame) -> pd.DataFrame:
-    for column, names in entry.prepare.one_hot.items():
-        marks = pd.DataFrame({name: pd.to_numeric(frame[name], errors="coerce").fillna(0) for name in names})
+    steps = entry.prepare
+    for column, allowed in steps.only.items():
+        frame = frame[frame[column].isin(allowed)]
+    for column, refused in steps.drop.items():
+        frame = frame[~frame[column].isin(refused)]
+    frame = frame.reset_index(drop=True)
+    for column, names in steps.rename.items():
+        rules = [(cell_expression(old), new) for old, new in names.items()]
+        new = {old: next((n for rule, n in rules if rule.fullmatch(old)), old) for old in frame[column].unique()}
+        frame[column] = frame[column].map(new)
+    for column, marked in steps.one_hot.items():
+        marks = ~frame[marked].isin(["", "0", "0.0"])
         frame[column] = marks.idxmax(axis=1).where(marks.sum(axis=1) == 1, "").astype(object)
-    for column, names in entry.prepare.join.items():
-        whole = (frame[names] != "").all(axis=1)
-        frame[column] = frame[names].agg("/".join, axis=1).where(whole, "").astype(object)
+    for column, joined in steps.join.items():
+        whole = (frame[joined] != "").all(axis=1)
+        frame[column] = frame[joined].agg("/".join, axis=1).where(whole, "").astype(object)
+    for column, several in steps.first.items():
+        frame[column] = frame[several].replace("", None).bfill(axis=1).iloc[:, 0].fillna("").astype(object)
     return frame
 
 
@@ -182,9 +200,13 @@ def _divided(entry: Entry, frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(split=split.groupby(frame["group"]).transform("first"))
 
 
-def _official(frame: pd.DataFrame, column: str, result: Prepared) -> tuple[pd.DataFrame, dict[str, Any]]:
+def _official(frame: pd.DataFrame, config: SplitConfig, result: Prepared) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Keep the publisher's split; what of its training or validation data is in a later split too is left out."""
-    rank = frame[column].map({split: k for k, split in enumerate(SPLITS)}).fillna(0)
+    order: dict[str, int] = {}
+    for place, split in enumerate(SPLITS):
+        values = config.values.get(split, split)
+        order |= {str(value): place for value in (values if isinstance(values, list) else [values])}
+    rank = frame[config.column].map(order).fillna(0)
     later = rank.groupby(frame["group"]).transform("max") > rank
     if not later.any():
         return frame, {}
@@ -252,7 +274,7 @@ def _count(result: Prepared) -> None:
 
 def _compare(result: Prepared, frame: pd.DataFrame) -> None:
     entry = result.entry
-    expected = entry.rows or (None if entry.pivot else entry.images)
+    expected = entry.rows or entry.images
     if expected is not None and len(frame) != expected:
         result.warnings.append(f"{len(frame)} rows here, {expected} published")
     for split, count in entry.splits.items():
