@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mailnet.data.config import ImageConfig, VolumeConfig
+from mailnet.data.wording import input_in_words, values_in_words
+
 
 def model_card(values: Mapping[str, Any], parameters: int, counts: Mapping[str, Any] | None) -> str:
     """Return the card as Markdown.
@@ -63,9 +66,8 @@ def model_card(values: Mapping[str, Any], parameters: int, counts: Mapping[str, 
 def _input(spec: Mapping[str, Any], section: Mapping[str, Any]) -> str:
     if spec["kind"] == "tabular":
         return f"columns {', '.join(section['numeric'] + section['categorical'])}"
-    size = " x ".join(map(str, spec["size"]))
-    extent = section["range"] or "the whole range of the file's integer type"
+    pixels = (VolumeConfig if spec["kind"] == "volume" else ImageConfig).model_validate(section)
     # Tables to predict name their columns as the one of training did.
     column = section["column"] or spec["name"]
-    kind = f"{spec['kind']}, {spec['channels']} channel(s)"
-    return f"column {column}, {kind}, {section['resize']} to {size}, values in {extent}"
+    how = "" if pixels.kind == "volume" and pixels.spacing else f", {pixels.resize}"
+    return f"column {column}, {spec['kind']}, {input_in_words(pixels)}{how}, values: {values_in_words(pixels)}"

@@ -80,16 +80,23 @@ def _study(path: Path) -> dict[str, Any]:
 
 def _bundle(path: Path, bundle: Path) -> dict[str, Any]:
     from mailnet.bundle import load
+    from mailnet.data.config import PixelConfig
+    from mailnet.data.wording import input_in_words, values_in_words
     from mailnet.nn.counts import count_operations, count_parameters
     from mailnet.specs import to_dict
 
     predictor = load(bundle, device="cpu")
+    words = {
+        name: {"takes": input_in_words(section), "values": values_in_words(section)}
+        for name, section in predictor.bundle.preprocessing.items()
+        if isinstance(section, PixelConfig)
+    }
     description: dict[str, Any] = {
         "bundle": str(bundle),
         "model": read_json(bundle / "config.json")["model"],
         "parameters": count_parameters(predictor.model).trainable,
         "macs": count_operations(predictor.model).macs,
-        "modalities": {name: to_dict(spec) for name, spec in predictor.modalities.items()},
+        "modalities": {name: to_dict(spec) | words.get(name, {}) for name, spec in predictor.modalities.items()},
         "tasks": {name: {"kind": s.kind, "classes": list(s.classes)} for name, s in predictor.tasks.items()},
     }
     if bundle != path:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from mailnet.data.config import SPLITS, Split, StudyConfig
+from mailnet.data.config import SPLITS, ImageConfig, ModalityConfig, Split, StudyConfig, VolumeConfig
 from mailnet.errors import MailnetError
 from mailnet.metrics.multilabel import THRESHOLD
 from mailnet.metrics.values import Array
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 SHOWN = 6
 SIDE = 160
 BUDGET = 1_200_000
+VOLUMES = "Of volumes the middle planes are shown: axial, below it coronal, and beside that sagittal."
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,8 @@ def find_examples(
                 [_example(task, row, False, pictures) for row in wrong],
             )
     found.note = pictures.note
+    if found.shows_images and any(section.kind == "volume" for section in config.modalities.values()):
+        found.note = f"{found.note} {VOLUMES}".strip()
     return found
 
 
@@ -138,23 +141,49 @@ class _Pictures:
         if self.left <= 0:
             self.note = "Some images are left out to keep this file small."
             return Picture(name, None, "left out")
-        uri = encode(self.data.arrays[name][place])
+        uri = encode(shown(self.data.arrays[name][place], self.config.modalities[name]))
         self.left -= len(uri)
         return Picture(name, uri)
+
+
+def shown(image: Array, section: ModalityConfig) -> Array:
+    """Return what is shown of an image: grey or in colour, of several planes the middle one, of a volume three.
+
+    Args:
+        image: (C, H, W), of a volume (C, D, H, W).
+        section: Its modality.
+
+    Returns:
+        (H, W) or (H, W, 3).
+    """
+    if isinstance(section, ImageConfig):
+        # The planes lie one after the other, the wanted one in their middle.
+        image = image[section.neighbours * section.channels :][: section.channels]
+    image = np.moveaxis(image, 0, -1) if len(image) == 3 else image[0]
+    if not isinstance(section, VolumeConfig):
+        return image
+    depth, height, width = image.shape[:3]
+    axial, coronal, sagittal = image[depth // 2], image[::-1, height // 2], image[::-1, :, width // 2]
+    whole = np.zeros((height + depth + 1, width + height + 1, *image.shape[3:]), image.dtype)
+    whole[:height, :width] = axial
+    whole[height + 1 :, :width] = coronal
+    whole[height + 1 :, width + 1 :] = sagittal
+    return whole
 
 
 def encode(image: Array) -> str:
     """Return an image as a data URI, at most 160 pixels a side.
 
     Args:
-        image: (C, H, W) uint8, or uint16, which is stretched to its own range so that 12-bit data is not black.
+        image: (H, W) or (H, W, 3) uint8, or uint16, which is stretched to its own range so that 12-bit data is not
+            black.
     """
     from PIL import Image
 
     if image.dtype != np.uint8:
         low, high = float(image.min()), float(np.percentile(image, 99.9))
         image = (255 * np.clip((image.astype(np.float32) - low) / max(high - low, 1.0), 0, 1)).astype(np.uint8)
-    picture = Image.fromarray(image[0] if image.shape[0] == 1 else np.ascontiguousarray(np.moveaxis(image[:3], 0, -1)))
+    picture = Image.fromarray(np.ascontiguousarray(image))
     picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
     picture.save(stream, "JPEG", quality=88)

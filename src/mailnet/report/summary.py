@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mailnet.data.config import PixelConfig, StudyConfig
+from mailnet.data.wording import input_in_words, values_in_words
 from mailnet.report.words import count, listing, magnitude, plural
 
 LISTED = 20
@@ -117,8 +118,7 @@ def _sentence(config: StudyConfig, studies: Mapping[str, Any], trained_on: str |
 def _modality(config: StudyConfig, data: Mapping[str, Any], name: str, splits: list[str]) -> list[str]:
     spec = config.modalities[name]
     if isinstance(spec, PixelConfig):
-        shape = f"{' x '.join(map(str, spec.size))}, {plural(spec.inputs, 'channel')}"
-        inside = f"{spec.range[0]:g} to {spec.range[1]:g}" if spec.range else "full range of the type"
+        shape, inside = input_in_words(spec), values_in_words(spec)
     else:
         shape, inside = f"{len(spec.numeric)} numeric, {len(spec.categorical)} categorical", "-"
     return [name, spec.kind, shape, inside, *(count(_at(data, "modalities", name, "studies", s)) for s in splits)]

@@ -1,0 +1,59 @@
+"""What a modality takes of its files and what becomes of their values, in words for reports, cards and listings."""
+
+from __future__ import annotations
+
+from mailnet.data.config import ImageConfig, PixelConfig, VolumeConfig, Window
+
+
+def input_in_words(section: PixelConfig) -> str:
+    """Return size, channels, plane and spacing of what a network sees.
+
+    >>> input_in_words(ImageConfig(slice="middle", plane="coronal", neighbours=1))
+    '128 x 128, 3 channels, the middle coronal plane with 1 before and after it'
+    """
+    words = [_product(section.size), f"{section.inputs} channel{'s' if section.inputs > 1 else ''}"]
+    if isinstance(section, VolumeConfig) and section.spacing is not None:
+        words.append(f"voxels of {_product(section.spacing)} mm")
+    if isinstance(section, ImageConfig) and section.slice is not None:
+        words.append(_plane(section))
+    if section.frame is not None:
+        words.append("mean over time" if section.frame == "mean" else f"point in time {section.frame}")
+    return ", ".join(words)
+
+
+def values_in_words(section: PixelConfig) -> str:
+    """Return which values a file may have, and which of them become 0 and 1.
+
+    >>> values_in_words(ImageConfig(units="HU", range=(-1024, 3071), window=Window(center=40, width=80)))
+    '-1024 to 3071 HU, window 0 to 80'
+    """
+    words = []
+    if section.range is not None:
+        words.append(f"{section.range[0]:g} to {section.range[1]:g}" + (f" {section.units}" if section.units else ""))
+    elif section.units:
+        words.append(section.units)
+    if isinstance(section.window, Window):
+        half = section.window.width / 2
+        words.append(f"window {section.window.center - half:g} to {section.window.center + half:g}")
+    elif section.window == "file":
+        words.append("the file's own window")
+    elif section.percentiles is not None:
+        words.append(f"percentiles {section.percentiles[0]:g} to {section.percentiles[1]:g} of each file")
+    elif section.range is None:
+        words.append("full range of the type")
+    return ", ".join(words)
+
+
+def _plane(section: ImageConfig) -> str:
+    direction = f"{section.plane} " if section.plane else ""
+    plane = {
+        "middle": f"the middle {direction}plane",
+        "largest": f"the {direction}plane with the largest area of a mask",
+        "all": f"each {direction}plane",
+    }.get(str(section.slice), f"{direction}plane {section.slice}")
+    around = f" with {section.neighbours} before and after it" if section.neighbours else ""
+    return plane + around
+
+
+def _product(sides: tuple[float, ...]) -> str:
+    return " x ".join(f"{side:g}" for side in sides)
