@@ -142,6 +142,9 @@ def evaluate(
         Path | None, typer.Option(help="Folder for the results; default the run, needed with --study.")
     ] = None,
     data_root: DataRoot = None,
+    absent: Annotated[
+        bool, typer.Option("--absent", help="Also measure every combination of modalities present and absent.")
+    ] = False,
     skip_bad: SkipBad = False,
     cache: Cache = None,
     device: Device = "auto",
@@ -150,7 +153,7 @@ def evaluate(
     """Measure a run on its test studies, with intervals, subgroups and each modality's share."""
     chosen = split or ("test" if study is None else "all")
     result = _evaluate(run, study, split=chosen, out=out, data_root=data_root, skip_bad=skip_bad, cache=cache,
-                       device=device)  # fmt: skip
+                       device=device, absent=absent)  # fmt: skip
     if as_json:
         print_json(result)
     else:

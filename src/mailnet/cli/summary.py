@@ -29,7 +29,25 @@ def summary_tables(evaluation: Mapping[str, Any]) -> list[Rows]:
                 if task in measured
             ]
         tables.append((f"{task} ({evaluation['split']} studies)", ["", "n", *SHOWN.values()], rows))
-    return tables
+    return tables + _absent_tables(evaluation)
+
+
+def _absent_tables(evaluation: Mapping[str, Any]) -> list[Rows]:
+    if "absent" not in evaluation:
+        return []
+    names = evaluation["absent"]["modalities"]
+    return [
+        (
+            f"{task}, absent modalities (each row: the studies that have at least these, the others hidden)",
+            [*names, "n", *SHOWN.values()],
+            [
+                [*("yes" if name in row["present"] else "-" for name in names), *_row(row["tasks"][task])]
+                for row in evaluation["absent"]["combinations"]
+                if task in row["tasks"]
+            ],
+        )
+        for task in evaluation["tasks"]
+    ]
 
 
 def _row(found: Mapping[str, Any]) -> list[str]:

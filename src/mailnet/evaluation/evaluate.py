@@ -16,10 +16,12 @@ from mailnet.data.config import EvaluationConfig, dump_config, load_config
 from mailnet.data.progress import progress
 from mailnet.data.study import StudyData
 from mailnet.errors import ConfigError, RunError
+from mailnet.evaluation.absent import absent_table, plan_combinations
 from mailnet.evaluation.curves import task_curves
+from mailnet.evaluation.hiding import plan_predictions, predict_hidden
 from mailnet.evaluation.inputs import load_studies
 from mailnet.evaluation.predictions import prediction_table
-from mailnet.evaluation.tables import Measure, modality_tables, plan_hiding, subgroup_tables
+from mailnet.evaluation.tables import Measure, modality_tables, plan_shares, subgroup_tables
 from mailnet.files import read_json, replacing, write_json, write_text
 from mailnet.metrics import measure
 from mailnet.nn.counts import count_operations, count_parameters
@@ -40,6 +42,7 @@ def evaluate(
     cache: str | Path | None = None,
     device: str = "auto",
     bootstrap: int | None = None,
+    absent: bool = False,
 ) -> dict[str, Any]:
     """Measure a run and write ``evaluation.json`` and ``predictions.parquet``.
 
@@ -55,6 +58,7 @@ def evaluate(
         cache: Folder of decoded images.
         device: As ``mailnet.bundle.load`` takes it.
         bootstrap: Draws of the intervals, 0 for none; default as the study.yaml says.
+        absent: Also measure every combination of modalities present and absent, see ``absent_table``.
 
     Returns:
         What ``evaluation.json`` holds: per task metrics with 95% intervals, the same by subgroup and with each modality
@@ -62,7 +66,8 @@ def evaluate(
 
     Raises:
         RunError: The run cannot be read, ``out`` is another run, or the files cannot be written.
-        ConfigError: The split is unknown, the study does not fit the model, or ``out`` is missing.
+        ConfigError: The split is unknown, the study does not fit the model, ``out`` is missing, or ``absent`` is asked
+            of a study whose rows have one modality each.
         DataError: The data cannot be read.
     """
     folder = Path(run if out is None else out)
@@ -81,11 +86,13 @@ def evaluate(
     if bootstrap is not None:
         settings = settings.model_copy(update={"bootstrap": bootstrap})
     measured = partial(_measured, data, settings)
-    plan = plan_hiding(data)
+    shares = plan_shares(data)
+    sets = plan_combinations(data) if absent else []
+    plan = plan_predictions(data, [*(hidden for of in shares.values() for hidden in of.values()), *sets])
     with progress("Predicting studies", len(data) + sum(len(hidden.rows) for hidden in plan)) as advance:
         predict = partial(_predict, predictor, data, advance)
         probabilities = predict(np.arange(len(data)), ())
-        modalities = modality_tables(data, probabilities, plan, predict, measured)
+        answers = predict_hidden(plan, probabilities, predict)
     result = {
         "format": FORMAT,
         "mailnet": mailnet.__version__,
@@ -105,7 +112,8 @@ def evaluate(
         "settings": settings.model_dump(mode="json"),
         "tasks": _tasks(data, probabilities, measured, settings),
         "subgroups": subgroup_tables(data, probabilities, measured),
-        "modalities": modalities,
+        "modalities": modality_tables(data, shares, answers, measured),
+        **({"absent": absent_table(data, sets, answers, measured)} if absent else {}),
     }
     if not own:
         write_text(folder / "study.yaml", dump_config(data.config))

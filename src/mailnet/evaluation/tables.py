@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
 
 from mailnet.data.study import StudyData
+from mailnet.evaluation.hiding import Answers, Hidden, leave_out, show_only
 
 SMALL_GROUP = 30
 MOST_VALUES = 20
@@ -47,67 +47,47 @@ def subgroup_tables(
     return tables
 
 
-@dataclass(frozen=True)
-class Hidden:
-    """A prediction with modalities hidden: its place in the tables, the studies and what they lack."""
-
-    group: str
-    modality: str
-    rows: np.ndarray
-    without: tuple[str, ...]
-
-
-def plan_hiding(data: StudyData) -> list[Hidden]:
-    """Return the predictions that show what each modality gives, each on the studies that have the modality.
+def plan_shares(data: StudyData) -> dict[str, dict[str, Hidden]]:
+    """Return what shows each modality's share, each on the studies that have it: ``only`` and ``without``, by modality.
 
     Of two modalities, leaving one out is having the other alone, and is not planned twice. In the unpaired regime
     every study has but one modality, and nothing is left to hide.
     """
     names = list(data.modalities)
-    if len(names) == 1 or data.config.regime == "unpaired":
-        return []
-    count = np.sum([data.present[name] for name in names], axis=0)
-    plan = []
-    for name in names:
-        others = tuple(other for other in names if other != name)
-        plan.append(Hidden("only", name, np.flatnonzero(data.present[name]), others))
-        if len(others) > 1:
-            plan.append(Hidden("without", name, np.flatnonzero(data.present[name] & (count > 1)), (name,)))
-    return plan
+    unpaired = data.config.regime == "unpaired"
+    return {
+        "only": {name: show_only(data, (name,)) for name in names if unpaired or len(names) > 1},
+        "without": {name: leave_out(data, name) for name in names if not unpaired and len(names) > 2},
+    }
 
 
 def modality_tables(
-    data: StudyData,
-    probabilities: Mapping[str, np.ndarray],
-    plan: Sequence[Hidden],
-    predict: Callable[[np.ndarray, tuple[str, ...]], dict[str, np.ndarray]],
-    measured: Measure,
+    data: StudyData, shares: Mapping[str, Mapping[str, Hidden]], answers: Answers, measured: Measure
 ) -> dict[str, Any]:
     """Return the metrics with each modality alone and each left out.
 
     Args:
         data: The studies.
-        probabilities: Task -> (N, K), with all modalities.
-        plan: From ``plan_hiding``.
-        predict: Row numbers (n,) and hidden modalities -> task -> (n, K).
+        shares: From ``plan_shares``.
+        answers: From ``predict_hidden``.
         measured: Measures a task.
 
     Returns:
         ``only`` and ``without``, modality -> task -> metrics; ``by_nature`` says that every study has but one modality,
         so that ``only`` holds the plain results by modality.
     """
-    tables: dict[str, Any] = {"by_nature": data.config.regime == "unpaired", "only": {}, "without": {}}
-    if tables["by_nature"]:
-        for name, present in data.present.items():
-            tables["only"][name] = _tasks(data, probabilities, measured, np.flatnonzero(present))
-    for hidden in plan:
-        found = predict(hidden.rows, hidden.without)
-        tables[hidden.group][hidden.modality] = {
-            task: measured(task, found[task], hidden.rows)
-            for task in data.tasks
-            if _labelled(data, task, hidden.rows).any()
-        }
-    return tables
+    return {
+        "by_nature": data.config.regime == "unpaired",
+        **{
+            group: {name: hidden_table(data, hidden, answers, measured) for name, hidden in of.items()}
+            for group, of in shares.items()
+        },
+    }
+
+
+def hidden_table(data: StudyData, hidden: Hidden, answers: Answers, measured: Measure) -> dict[str, Any]:
+    """Return task -> metrics of studies with modalities hidden, ``small`` marking fewer than 30 labelled studies."""
+    return _tasks(data, answers.get(hidden.without, answers[()]), measured, hidden.rows)
 
 
 def _tasks(

@@ -13,6 +13,7 @@ from typing import Any
 from mailnet.data.config import StudyConfig
 from mailnet.files import write_text
 from mailnet.report import words
+from mailnet.report.absent import read_absent
 from mailnet.report.cautions import FEW_CASES, find_cautions
 from mailnet.report.examples import find_examples
 from mailnet.report.figures import Figure, TaskFigures, task_figures
@@ -99,6 +100,7 @@ def _context(files: RunFiles, results: list[TaskResult]) -> dict[str, Any]:
         "version": __version__,
         "tasks": [_task(result, config) for result in results],
         "has_subgroups": any(rows for result in results for rows in result.subgroups.values()),
+        "absent": read_absent(evaluation, results),
         "fusion_lead": _fusion_lead(config.regime, len(config.modalities), results),
         "cautions": find_cautions(
             config, files.split, files.data, results, history, external=files.trained_on is not None
