@@ -159,7 +159,7 @@ def test_spacing_and_units(samples: Path) -> None:
         ({"RescaleSlope": None}, None),
         ({"RescaleType": "Quillfeather"}, None),
         ({"Modality": "PT", "Units": "BQML"}, "BQML"),
-        ({"Modality": "PT", "Units": "Quillfeather"}, None),
+        ({"Modality": "PT", "Units": "QUILLFEATHER"}, None),
     ],
 )
 def test_units(tmp_path: Path, tags: dict[str, Any], units: str | None) -> None:

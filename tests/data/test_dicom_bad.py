@@ -132,6 +132,7 @@ def test_the_limits_are_those_of_the_modality(tmp_path: Path) -> None:
         # A run beyond the end once ended the decoder with a panic.
         (RLELossless, struct.pack("<16I", 2, 64, 66, *[0] * 13) + b"\x81\0\x81\0", "compressed pixels that are broken"),
     ],
+    ids=map(str, range(17)),
 )
 def test_compressed_pixels_that_lie(tmp_path: Path, syntax: UID, frame: bytes, text: str) -> None:
     refused(compressed(tmp_path / "a.dcm", syntax, [frame]), text)

@@ -14,6 +14,7 @@ from dicom_files import dataset, write, write_series
 from pydicom.uid import UID
 
 from mailnet.data import dicom
+from mailnet.data.archives import identity
 from mailnet.data.config import VolumeConfig
 from mailnet.data.dicom import count_planes
 from mailnet.data.readers import read_scan
@@ -154,6 +155,14 @@ def test_a_folder_without_dicom(tmp_path: Path) -> None:
     report = dataset(VOLUME[0], SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11", Rows=None, PixelData=None)
     report.save_as(tmp_path / "a.dcm", enforce_file_format=True)
     refused(tmp_path, "holds no DICOM file with an image")
+
+
+def test_a_file_further_down_changes_what_the_cache_knows(tmp_path: Path) -> None:
+    folder = study(tmp_path / "study")
+    before = identity(str(folder), "study")
+    assert identity(str(folder), "study") == before
+    write(folder / "ct" / "i001.dcm", VOLUME[0], SeriesDescription="changed")
+    assert identity(str(folder), "study") != before
 
 
 def study(folder: Path) -> Path:

@@ -273,7 +273,9 @@ def identity(location: str, name: str) -> str:
     path, member = split_location(location)
     try:
         if os.path.isdir(path):
-            listing = sorted((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in os.scandir(path))
+            files = sorted(os.path.join(where, file) for where, _, names in os.walk(path) for file in names)
+            seen = ((file, os.stat(file)) for file in files)
+            listing = [(os.path.relpath(file, path), own.st_size, own.st_mtime_ns) for file, own in seen]
             return f"{name} {hashlib.sha256(repr(listing).encode()).hexdigest()}"
         if member is None:
             status = os.stat(path)
