@@ -63,6 +63,8 @@ class Predictor:
     ) -> Predictions:
         """Predict studies; labels are not needed, and any modality but the last may be absent.
 
+        A study of a model whose images are planes (``slice: all``) is as many predictions as its file has planes.
+
         Args:
             studies: Path of a CSV or Parquet table with the columns of training or of a study.yaml, a DataFrame, a dict
                 or several dicts (column or modality -> path, array or value).

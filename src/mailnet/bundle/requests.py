@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mailnet.data.config import ManifestSource, ModalityConfig, PixelConfig, TabularConfig, load_config
-from mailnet.data.images import load_image
-from mailnet.data.locations import Locator
-from mailnet.data.preprocess import prepare_array
+from mailnet.data.config import ImageConfig, ManifestSource, ModalityConfig, PixelConfig, TabularConfig, load_config
+from mailnet.data.images import count_planes, load_image
+from mailnet.data.locations import Locator, split_plane
+from mailnet.data.preprocess import prepare
+from mailnet.data.scan import has_planes, reading_of, scan_of_array
 from mailnet.data.sources import FOLDER, read_source, read_sources
 from mailnet.data.table import TableState
 from mailnet.data.values import cell_text, expand_columns, is_no_number, nearest
@@ -24,57 +26,81 @@ Studies = str | Path | pd.DataFrame | Mapping[str, Any] | Sequence[Mapping[str, 
 
 @dataclass(frozen=True)
 class Requests:
-    """N studies.
+    """N predictions, of as many studies, or of each plane of those whose modality says ``slice: all``.
 
     Args:
-        ids: Identifiers: the study's column of them or ``id`` where there is one, else ``row N`` counted from 1.
-        cells: Column -> N cells; an image is a path or an array, an absent value None or empty.
-        folders: What a study's relative paths start from.
+        ids: Identifiers: the study's column of them or ``id`` where there is one, else ``row N`` counted from 1; of a
+            plane followed by ``slice`` and its number, as in training.
+        rows: The row of the cells that each is made of.
+        planes: The number of its plane, -1 where it is a whole study.
+        cells: Column -> cells; an image is a path or an array, an absent value None or empty.
+        folders: What a row's relative paths start from.
         locator: Resolves paths and refuses those outside the data root.
     """
 
     ids: list[str]
+    rows: list[int]
+    planes: list[int]
     cells: dict[str, list[Any]]
     folders: list[str]
     locator: Locator
 
-    def image(self, row: int, modality: str, section: PixelConfig) -> np.ndarray | None:
-        """Return an image of a study as training prepared it, (C, H, W) uint8 or uint16; None where it is absent.
+    def image(self, number: int, modality: str, section: PixelConfig) -> np.ndarray | None:
+        """Return an image of a study as training prepared it, uint8 or uint16; None where it is absent.
+
+        Args:
+            number: Of the prediction.
+            modality: Name of the modality.
+            section: The modality.
+
+        Returns:
+            (C, H, W), of a volume (C, D, H, W).
 
         Raises:
             DataError: It cannot be read or does not fit what the modality declares.
         """
-        cell = self.cells.get(section.column or modality, [None] * len(self.ids))[row]
-        if cell is None or (not isinstance(cell, np.ndarray) and not cell_text(cell)):
+        row, place = self.rows[number], None
+        cell = _cell(self.cells, section.column or modality, row)
+        if cell is None:
             return None
+        if isinstance(section, ImageConfig) and section.slice == "all" and self.planes[number] >= 0:
+            place = self.planes[number]
         file = None
         try:
             if isinstance(cell, np.ndarray):
-                return prepare_array(cell, section)
-            file = self.locator.locate(cell_text(cell), self.folders[row])
+                return prepare(scan_of_array(cell, reading_of(section, place)), section)
+            if isinstance(section, ImageConfig) and section.mask is not None and split_plane(cell)[1] is None:
+                mask = _cell(self.cells, section.mask, row)
+                if not isinstance(mask, str):
+                    raise DataError(f"'{section.mask}' names no mask of the image", remedy="Give the mask's path")
+                cell = f"{cell}!largest/{mask}"
+            elif place is not None and split_plane(cell)[1] is None:
+                cell = f"{cell}!slice/{place}"
+            file = self.locator.locate(cell, self.folders[row])
             return load_image(file, section)
         except DataError as error:
             raise DataError(
-                error.message, study=self.ids[row], modality=modality, file=error.file or file, remedy=error.remedy
+                error.message, study=self.ids[number], modality=modality, file=error.file or file, remedy=error.remedy
             ) from error
 
-    def table(self, rows: Sequence[int], state: TableState) -> tuple[np.ndarray, np.ndarray]:
-        """Return features (n, F) float32 of a tabular modality and which of the rows have any of its columns (n,).
+    def table(self, numbers: Sequence[int], state: TableState) -> tuple[np.ndarray, np.ndarray]:
+        """Return features (n, F) float32 of a tabular modality and which of the n have any of its columns (n,).
 
         Raises:
             DataError: A value is no number, or a required one is missing where others are given.
         """
+        rows = [self.rows[number] for number in numbers]
         cells = np.full((len(rows), len(state.columns)), "", dtype=object)
-        numbers = set(state.numeric.names)
+        numeric = set(state.numeric.names)
         for place, column in enumerate(state.columns):
             if given := self.cells.get(column):
                 texts = [cell_text(given[row]) for row in rows]
-                cells[:, place] = ["" if is_no_number(t) else t for t in texts] if column in numbers else texts
+                cells[:, place] = ["" if is_no_number(t) else t for t in texts] if column in numeric else texts
         frame = pd.DataFrame(cells, columns=state.columns)
         present: np.ndarray = (frame != "").any(axis=1).to_numpy(dtype=bool)
         features = np.zeros((len(rows), len(state.features)), np.float32)
         if present.any():
-            names = [self.ids[row] for row, has in zip(rows, present, strict=True) if has]
+            names = [self.ids[number] for number, has in zip(numbers, present, strict=True) if has]
             features[present] = state.transform(frame[present], names)
         return features, present
 
@@ -147,4 +173,50 @@ def _requests(
         )
     given = cells.get(id_column or "id") or cells.get("id")
     ids = [cell_text(value) or f"row {row}" for row, value in enumerate(given or [""] * len(folders), start=1)]
-    return Requests(ids, cells, folders, locator)
+    counts = [
+        [_planes(_cell(cells, section.column or name, row), section, locator, folders[row]) for row in range(len(ids))]
+        for name, section in preprocessing.items()
+        if isinstance(section, ImageConfig) and section.slice == "all"
+    ]
+    return _expanded(Requests(ids, [], [], cells, folders, locator), counts)
+
+
+def _expanded(given: Requests, counts: list[list[int]]) -> Requests:
+    """Return the predictions of all rows: of each plane of those that have any to expand."""
+    ids: list[str] = []
+    rows: list[int] = []
+    planes: list[int] = []
+    for row, name in enumerate(given.ids):
+        most = max((own[row] for own in counts), default=0)
+        ids += [f"{name} slice {plane}" for plane in range(most)] if most else [name]
+        rows += [row] * max(most, 1)
+        planes += range(most) if most else [-1]
+    return replace(given, ids=ids, rows=rows, planes=planes)
+
+
+def _planes(cell: np.ndarray | str | None, section: ImageConfig, locator: Locator, folder: str) -> int:
+    """Return the planes of an image that says none itself, 0 for others; one that cannot be read counts as one."""
+    if cell is None:
+        return 0
+    if isinstance(cell, np.ndarray):
+        return len(cell) if has_planes(cell.ndim, reading_of(section)) else 1
+    if split_plane(cell)[1] is not None:
+        return 0
+    try:
+        return count_planes(locator.locate(cell, folder), section)
+    except DataError:
+        return 1
+
+
+def _cell(cells: Mapping[str, list[Any]], column: str, row: int) -> np.ndarray | str | None:
+    """Return the array or the path in a cell, None where it is empty or there is no such column."""
+    cell = cells[column][row] if column in cells else None
+    return cell if isinstance(cell, np.ndarray) else cell_text(cell) or None
+
+
+def _number(cell: Any) -> Any:
+    """Return the cell of a numeric column, empty where it says that there is none."""
+    if isinstance(cell, float):  # numpy's among them; a table of omics has millions
+        return "" if math.isnan(cell) else cell
+    text = cell_text(cell)
+    return "" if is_no_number(text) else text
