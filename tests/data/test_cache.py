@@ -151,6 +151,22 @@ def test_a_changed_file_is_seen(images: list[str], reads: list[str]) -> None:
     assert array[5].max() == 7
 
 
+def test_missing_files_keep_their_names(tmp_path: Path) -> None:
+    given = [str(tmp_path / name) + "!slice/3" for name in ("a.nii", "b.nii")]
+    _, problems = ImageCache().images(given, ImageConfig(slice="middle"), Locator(tmp_path))
+    assert [Path(str(problems[row].file)).name[:5] for row in (0, 1)] == ["a.nii", "b.nii"]
+
+
+def test_a_file_that_a_dicomdir_lists_is_seen_to_change(tmp_path: Path) -> None:
+    (tmp_path / "DICOMDIR").write_bytes(b"")
+    (tmp_path / "series").mkdir()
+    listed = tmp_path / "series" / "1"
+    listed.write_bytes(b"a")
+    before = find_keys([str(tmp_path / "DICOMDIR")], Locator(tmp_path))
+    listed.write_bytes(b"ab")
+    assert find_keys([str(tmp_path / "DICOMDIR")], Locator(tmp_path)) != before
+
+
 @pytest.mark.parametrize("change", [{"size": (9, 9)}, {"resize": "crop"}, {"range": (0, 256)}, {"convert": True}])
 def test_other_preprocessing_is_another_array(images: list[str], reads: list[str], change: dict[str, Any]) -> None:
     load(images)

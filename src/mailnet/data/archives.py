@@ -263,15 +263,19 @@ def identity(location: str, name: str) -> str:
 
     Returns:
         The checksum of a zip or npz member; name, size, time of change and permissions of a plain file; name and a
-        digest of the listing of a folder; empty where there is no such file. A plane adds its own.
+        digest of the listing of a folder, for a DICOMDIR of its folder; empty where there is no such file. A plane adds
+        its own.
     """
     location, plane = split_plane(location)
     if plane is not None:
         kind, _, rest = plane.partition("/")
         own, name = identity(location, split_plane(name)[0]), name.partition(f"!{kind}/")[2]
-        return f"{own} {kind} {identity(rest, name) if kind == 'largest' else rest}"
+        which = identity(rest, name) if kind == "largest" else rest
+        return f"{own} {kind} {which}" if own and which else ""
     path, member = split_location(location)
     try:
+        if member is None and os.path.basename(path).lower() == "dicomdir" and os.path.isfile(path):
+            path = os.path.dirname(path)
         if os.path.isdir(path):
             files = sorted(os.path.join(where, file) for where, _, names in os.walk(path) for file in names)
             seen = ((file, os.stat(file)) for file in files)
