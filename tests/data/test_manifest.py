@@ -13,7 +13,7 @@ from factory import write_study, write_table
 from mailnet.data.config import StudyConfig, load_config, parse_config
 from mailnet.data.manifest import load_manifest, read_manifest
 from mailnet.data.readers import read_image
-from mailnet.data.sources import read_table
+from mailnet.data.tables import read_table
 from mailnet.errors import DataError, MailnetError
 
 Make = Callable[..., StudyConfig]

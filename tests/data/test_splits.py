@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from collections import Counter
@@ -84,3 +85,41 @@ def test_two_of_a_kind_reach_training() -> None:
 def test_no_test_split_where_none_is_wanted() -> None:
     groups, labels = example()
     assert set(split_rows(groups, labels, SplitConfig(train=0.8, val=0.2, test=0))) == {"train", "val"}
+
+
+def made_up(seed: int) -> tuple[list[str], list[tuple[tuple[str, str], ...]], SplitConfig]:
+    random = np.random.default_rng(seed)
+    n = int(random.integers(1, 900))
+    groups = [f"p{g}" for g in random.integers(0, max(1, n // int(random.integers(1, 4))), n)]
+    rates = random.random(int(random.integers(1, 5)))
+    labels = []
+    for _ in range(n):
+        row = tuple((f"t{k}", str(random.integers(2 + k))) for k, rate in enumerate(rates) if random.random() < rate)
+        labels.append(row or (("", "unlabelled"),))
+    val, test = float(random.choice([0.0, 0.1, 0.25])), float(random.choice([0.0, 0.2]))
+    return groups, labels, SplitConfig(train=1 - val - test, val=val, test=test, seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("seed", "digest"),
+    enumerate(
+        [
+            "e830e42550be1674",
+            "065efd57732f0bd2",
+            "44b83ae9ae0360e0",
+            "986d7c771bff4b3a",
+            "12569dfde71accc7",
+            "b22ac90222b9430b",
+            "a208a41ef6cfad6f",
+            "0878cb481775f9ec",
+            "b6c587739337dc28",
+            "c8a0b343dae7cb0e",
+            "b7f0846033c920d0",
+            "266df8fcc8d159cc",
+        ]
+    ),
+)
+def test_divisions_stay_what_they_were(seed: int, digest: str) -> None:
+    # Of the first version: a study that is divided by fractions must not be divided anew by a later one.
+    splits = " ".join(split_rows(*made_up(seed)))
+    assert hashlib.sha256(splits.encode()).hexdigest()[:16] == digest

@@ -11,6 +11,7 @@ from mailnet.data.cells import NAMED, Cells
 from mailnet.data.config import ImageConfig, PixelConfig, StudyConfig, TabularConfig
 from mailnet.data.locations import Locator
 from mailnet.data.paths import locate_all, names_file
+from mailnet.errors import DataError
 
 
 def modality_columns(cells: Cells, config: StudyConfig) -> dict[str, Any]:
@@ -44,12 +45,17 @@ def _paths(
 
 
 def _located(cells: Cells, given: pd.Series[Any], name: str, config: StudyConfig) -> pd.Series[Any]:
-    paths, problems = locate_all(given, cells.folders, Locator(config.root))
-    for row, error in list(problems.items())[:NAMED]:
-        cells.problem(error.message, row=row, modality=name, file=error.file, remedy=error.remedy or "")
-    if len(problems) > NAMED:
+    locator = Locator(config.root)
+    paths = locate_all(given, cells.folders, locator)
+    refused = np.flatnonzero((given != "") & (paths == ""))
+    for row in refused[:NAMED].tolist():
+        try:
+            locator.locate(str(given.iloc[row]), str(cells.folders[row]))
+        except DataError as error:
+            cells.problem(error.message, row=row, modality=name, file=error.file, remedy=error.remedy or "")
+    if len(refused) > NAMED:
         remedy = "Correct these, which shows the others"
-        cells.problem(f"{len(problems) - NAMED} more paths cannot be used", modality=name, remedy=remedy)
+        cells.problem(f"{len(refused) - NAMED} more paths cannot be used", modality=name, remedy=remedy)
     return paths
 
 

@@ -32,11 +32,12 @@ class Manifest:
 
     Args:
         config: The study that it belongs to.
-        frame: Columns ``row`` (number of the row in the tables as read, from 1), ``id``, ``group``, ``unit`` (what a
-            split never divides: the group, or what the row holds where nothing names it), ``split``, per image modality
-            ``path:<modality>``, per modality ``has:<modality>``, ``raw:<column>`` of tables (float with NaN, or text,
-            empty where absent), ``subgroup:<column>``, and per task ``label:<task>`` (int, -1 unknown) or, for
-            multilabel, ``label:<task>:<class>`` (0, 1 or NaN).
+        frame: Columns ``row`` (number of the row in the tables as read, from 1; studies of one row share it), ``id``,
+            ``group``, ``unit`` (what a split never divides: the group, or what the row holds where nothing names it),
+            ``split``, per image modality ``path:<modality>``, per modality ``has:<modality>``, ``raw:<column>`` of
+            tables (float with NaN, or text, empty where absent), ``subgroup:<column>``, and per task ``label:<task>``
+            (int, -1 unknown) or, for multilabel, ``label:<task>:<class>`` (0, 1 or NaN). Text lies in Arrow's memory,
+            so that a million rows need no object a cell.
     """
 
     config: StudyConfig

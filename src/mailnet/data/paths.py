@@ -18,12 +18,12 @@ from mailnet.errors import DataError
 _PLAIN = r"^[^/.!\\\x00][^/!\\\x00]*(/[^/.!\\\x00][^/!\\\x00]*)*$"
 # Files that a folder must have on average for its listing to be quicker than looking at each.
 _SHARED = 8
+# Rows that are judged one by one before what was learnt of their folders is forgotten.
+_PIECE = 2**16
 
 
-def locate_all(
-    texts: pd.Series[Any], folders: pd.Categorical[Any], locator: Locator
-) -> tuple[pd.Series[Any], dict[int, DataError]]:
-    """Return where files lie and what is wrong with which row, as ``Locator.locate`` says of each.
+def locate_all(texts: pd.Series[Any], folders: pd.Categorical[Any], locator: Locator) -> pd.Series[Any]:
+    """Return where files lie as ``Locator.locate`` says of each, empty where it refuses one.
 
     Args:
         texts: Paths as a table has them (N,), empty where absent.
@@ -40,18 +40,21 @@ def locate_all(
     located = starts.take(folders.codes).reset_index(drop=True) + texts
     absent = (texts == "").to_numpy()
     located = located.mask(absent, "")
-    problems: dict[int, DataError] = {}
     single = np.flatnonzero(~trusted & ~absent)
-    if len(single):
+    pieces = []
+    for start in range(0, len(single), _PIECE):
+        # What a locator remembers of folders is let go with it.
+        judge = Locator(locator.root)
         paths = []
-        for row in single.tolist():
+        for row in single[start : start + _PIECE].tolist():
             try:
-                paths.append(locator.locate(str(texts.iloc[row]), str(folders[row])))
-            except DataError as error:
+                paths.append(judge.locate(str(texts.iloc[row]), str(folders[row])))
+            except DataError:
                 paths.append("")
-                problems[row] = error
-        located.iloc[single] = text_of(paths).array
-    return located, problems
+        pieces.append(text_of(paths))
+    if pieces:
+        located.iloc[single] = pd.concat(pieces).array
+    return located
 
 
 def relative_all(locations: pd.Series[Any], locator: Locator) -> pd.Series[Any]:

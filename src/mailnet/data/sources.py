@@ -16,8 +16,6 @@ from mailnet.data.tables import read_table
 from mailnet.data.values import nearest
 from mailnet.errors import DataError
 
-__all__ = ["FOLDER", "read_source", "read_sources", "read_table", "rows_of"]
-
 FOLDER = "\0folder"
 
 
@@ -180,7 +178,8 @@ def _joined(frame: pd.DataFrame, join: Join, source: ManifestSource, locator: Lo
         )
     added = other.reindex(places)
     added.index = frame.index
-    return _filled(pd.concat([frame, added], axis=1))
+    joined = pd.concat([frame, added], axis=1)
+    return _filled(joined) if (places < 0).any() else joined
 
 
 def _first(keys: pd.Series[Any], wanted: pd.Series[Any]) -> np.ndarray:
@@ -227,7 +226,7 @@ def _same(folder: str, count: int) -> pd.Categorical[Any]:
 
 
 def _with_folder(frame: pd.DataFrame, folders: pd.Categorical[Any]) -> pd.DataFrame:
-    return pd.concat([frame, pd.Series(folders, index=frame.index, name=FOLDER)], axis=1)
+    return frame.assign(**{FOLDER: folders})
 
 
 def _require(frame: pd.DataFrame, columns: Iterable[str], source: ManifestSource, key: str) -> None:

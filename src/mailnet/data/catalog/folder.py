@@ -10,7 +10,7 @@ import pandas as pd
 
 from mailnet.data.catalog.entry import Entry, Item
 from mailnet.data.catalog.pattern import path_expression
-from mailnet.data.sources import read_table
+from mailnet.data.tables import read_table
 from mailnet.data.values import cell_text, nearest
 from mailnet.errors import DataError
 
