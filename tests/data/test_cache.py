@@ -289,7 +289,6 @@ def test_a_kill_leaves_whole_shards(images: list[str], cache: Path, reads: list[
             return load_one(location, section)
 
         threads.load_image = kill  # type: ignore[attr-defined]
-        threads.CHUNK = 1
         load(images)
         os._exit(1)
     assert os.waitpid(pid, 0)[1] == signal.SIGKILL

@@ -15,7 +15,7 @@ from mailnet.data.config import PixelConfig
 from mailnet.data.images import load_image
 from mailnet.errors import DataError
 
-CHUNK = 16  # images that a thread decodes before it hands them over
+CHUNK = 64  # images that a thread decodes before it hands them over
 CHUNK_BYTES = 2**22
 
 Decoded: TypeAlias = "tuple[int, np.ndarray | DataError]"
@@ -24,8 +24,9 @@ Decoded: TypeAlias = "tuple[int, np.ndarray | DataError]"
 def decode_in_threads(rows: np.ndarray, locations: Locations, section: PixelConfig) -> Iterator[Decoded]:
     """Yield the images of rows, or what is wrong with them, in the order of the rows."""
     waiting: deque[Future[list[Decoded]]] = deque()
-    # So many that what waits stays small, volumes included.
-    chunk = max(1, min(CHUNK, CHUNK_BYTES // (2 * section.inputs * math.prod(section.size))))
+    # So many that what waits stays small, volumes included, and that every thread has some.
+    fitting = CHUNK_BYTES // (2 * section.inputs * math.prod(section.size))
+    chunk = max(1, min(CHUNK, fitting, len(rows) // (8 * THREADS)))
     with ThreadPoolExecutor(THREADS, thread_name_prefix="decode") as pool:
         try:
             for start in range(0, len(rows), chunk):
