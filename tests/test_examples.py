@@ -160,7 +160,7 @@ def test_prepare_unpaired(prepare: ModuleType, tmp_path: Path) -> None:
         prepare.main([name, str(tmp_path / name), str(tmp_path / "DATA")])
     report = check_study(load_config(EXAMPLES / "unpaired" / "study.yaml", data_root=tmp_path / "DATA"))
     assert report.ok, [str(problem) for problem in report.problems]
-    assert report.warnings == []
+    assert report.leaks == []
     chest = labels_of(tmp_path / "DATA" / prepare.TARGETS["chest"])
     assert {row["patient"] for row in chest} == {f"IM-{k:04d}" for k in range(8)} | {f"person{k}" for k in range(8)}
     assert len({(row["patient"], row["split"]) for row in chest}) == 16

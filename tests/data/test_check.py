@@ -23,7 +23,8 @@ def found(report: CheckReport, word: str) -> list[dict[str, str]]:
 def test_a_whole_study_has_no_problem_and_is_counted(study: Make) -> None:
     report = check_study(study())
     assert report.ok
-    assert report.warnings == []
+    assert {finding.kind for finding in report.findings} <= {"few-of-a-class", "brightness"}
+    assert report.leaks == []
     assert (report.studies, report.groups) == (60, 30)
     assert report.splits == {"train": 36, "val": 12, "test": 12}
     assert report.classes["finding"]["left"] == {"train": 12, "val": 4, "test": 4}
@@ -95,7 +96,7 @@ def test_an_empty_split(study: Make) -> None:
     assert found(check_study(study(no_validation)), "the split 'val' is empty")
 
 
-def test_the_same_picture_in_two_splits_is_a_warning(study: Make, tmp_path: Path) -> None:
+def test_the_same_picture_in_two_splits_is_a_leak(study: Make, tmp_path: Path) -> None:
     config = study()
     images = tmp_path / "study" / "images"
     # Row 0 is training, row 18 validation; another file of the same pixels, and not a duplicate of row 1.
@@ -103,9 +104,13 @@ def test_the_same_picture_in_two_splits_is_a_warning(study: Make, tmp_path: Path
     (images / "ct001.png").write_bytes((images / "ct000.png").read_bytes())
     report = check_study(config)
     assert report.ok
-    (warning,) = report.as_dict()["warnings"]
-    assert (warning["study"], warning["modality"], warning["file"]) == ("s000", "ct", "images/ct000.png")
-    assert "train and val: also s001, s018" in warning["message"]
+    assert report.status == 1
+    (leak,) = [leak for leak in report.leaks if leak.kind == "exact-duplicates"]
+    assert (leak.modality, leak.numbers) == ("ct", {"pairs": 1, "val": 1})
+    assert report.names(leak.places[0]) == ["s000 (train)", "s018 (val)"]
+    (found,) = [leak for leak in report.as_dict()["leaks"] if leak["kind"] == "exact-duplicates"]
+    assert (found["rows"], found["studies"]) == ([[1, 19]], [["s000", "s018"]])
+    assert "studies" not in report.as_dict(named=False)["leaks"][0]
 
 
 def test_a_table_that_is_not_there_is_the_only_problem(study: Make, tmp_path: Path) -> None:

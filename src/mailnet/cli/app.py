@@ -83,22 +83,37 @@ def init(
 @app.command()
 def check(
     study: StudyPath,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write it, naming no study: .html, a page, or .json, which 'mailnet report' shows where it "
+            "lies in a run as check.json.",
+            show_default=False,
+        ),
+    ] = None,
     data_root: DataRoot = None,
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
-    """Find everything wrong with the data in one pass; exit status 2 where something is."""
-    from mailnet.cli.check import print_check
+    """Find what is wrong with the data and what leaks; exit status 2 where training would stop, 1 at a leak."""
+    from mailnet.cli.check import print_check, write_check
     from mailnet.data.check import check_study
     from mailnet.data.config import load_config
+    from mailnet.errors import ConfigError
 
-    report = check_study(load_config(study, overrides or (), data_root))
+    if out is not None and out.suffix not in (".html", ".json"):
+        raise ConfigError("is neither .html nor .json", file=out, remedy="Rename it")
+    config = load_config(study, overrides or (), data_root)
+    report = check_study(config)
+    if out is not None:
+        write_check(config, report, out)
+        say(f"Written: {out}")
     if as_json:
         print_json(report.as_dict())
     else:
         print_check(report)
-    if report.problems:
-        raise typer.Exit(2)
+    if report.status:
+        raise typer.Exit(report.status)
 
 
 @app.command()

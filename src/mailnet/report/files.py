@@ -30,6 +30,7 @@ class RunFiles:
         epochs: metrics.jsonl, a dict an epoch.
         predictions: predictions.parquet, a row a study.
         record: run.json: how training ran and how it ended.
+        check: check.json, where ``mailnet check`` wrote one here.
     """
 
     config: StudyConfig
@@ -39,6 +40,7 @@ class RunFiles:
     epochs: list[dict[str, Any]]
     predictions: pd.DataFrame | None
     record: dict[str, Any]
+    check: dict[str, Any] | None = None
 
     @property
     def split(self) -> str:
@@ -85,6 +87,7 @@ def read_run(run: Path) -> RunFiles:
         epochs=_lines(run / "metrics.jsonl"),
         predictions=_table(run / "predictions.parquet"),
         record=_optional(run / "run.json"),
+        check=_optional(run / "check.json") or None,
     )
 
 

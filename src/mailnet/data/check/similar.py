@@ -1,0 +1,139 @@
+"""Finds pictures that are the same but for size, compression, brightness or a cut edge, without comparing all pairs.
+
+Pairs are proposed by sorted buckets: the leading components of the small pictures are cut into cells, at other places
+in each of several tables, and only neighbours within a cell are compared. A proposed pair is the same picture where one
+is a small shift and scaling of the other: the linear part of that is fitted, as Lucas and Kanade do, and what it
+leaves unexplained is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+COMPONENTS = 24
+TABLES = 24
+WINDOW = 24
+# Cell size in standard deviations of a component.
+CELL = 1.6
+SAMPLE = 4000
+CHUNK = 4096
+# Squared distance of unit vectors in the leading components beyond which a pair is not looked at.
+COARSE = 0.12
+# Share of the variance that the fit explains from which on two pictures count as one. Measured on real images: copies
+# that were resized, recompressed and cut by 2% reach 0.992 or more, chest radiographs of other patients 0.98 at most.
+SAME = 0.99
+
+
+def similar_pairs(
+    thumbnails: np.ndarray, wanted: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pairs of pictures that are nearly the same.
+
+    Args:
+        thumbnails: (n, S, S) uint8, none of one value only.
+        wanted: ``f(a, b) -> bool`` of (m,) positions: whether these pairs matter.
+
+    Returns:
+        (m, 2) int64 positions with the lower first, and (m,) the share of variance explained.
+
+    Source:
+        Datar, Immorlica, Indyk, Mirrokni: Locality-sensitive hashing based on p-stable distributions, SCG 2004.
+        Lucas and Kanade: An iterative image registration technique, IJCAI 1981.
+    """
+    n = len(thumbnails)
+    if n < 2:
+        return np.zeros((0, 2), np.int64), np.zeros(0)
+    leading = _components(thumbnails)
+    codes = np.zeros(0, np.int64)
+    for table in range(TABLES):
+        codes = np.union1d(codes, _proposed(leading, table, wanted))
+    pairs = np.stack([codes // n, codes % n], axis=1)
+    shares = np.zeros(len(pairs))
+    for start in range(0, len(pairs), CHUNK):
+        part = pairs[start : start + CHUNK]
+        first, second = thumbnails[part[:, 0]], thumbnails[part[:, 1]]
+        shares[start : start + CHUNK] = np.maximum(explained(first, second), explained(second, first))
+    same = shares >= SAME
+    return pairs[same], shares[same]
+
+
+def explained(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the share of the variance of pictures that a brightness, contrast, shift and scaling of others explains.
+
+    Args:
+        first, second: (n, S, S), compared one by one.
+
+    Returns:
+        (n,) at most 1; 0 where the contrast would have to be inverted.
+    """
+    from_, to = _smooth(first), _smooth(second)
+    y, x = np.mgrid[-1 : 1 : from_.shape[1] * 1j, -1 : 1 : from_.shape[2] * 1j].astype(np.float32)
+    down, right = np.gradient(from_, axis=(1, 2))
+    terms = np.stack([from_, np.ones_like(from_), right, down, x * right, y * down], axis=-1)
+    # At the border the derivatives are one-sided, and it is there that an edge was cut.
+    terms = terms[:, 2:-2, 2:-2].reshape(len(from_), -1, terms.shape[-1])
+    target = to[:, 2:-2, 2:-2].reshape(len(to), -1)
+    normal = terms.transpose(0, 2, 1) @ terms + 1e-3 * np.eye(terms.shape[-1], dtype=np.float32)
+    weights = np.linalg.solve(normal.astype(np.float64), (terms.transpose(0, 2, 1) @ target[..., None]))[..., 0]
+    left = target - np.einsum("npk,nk->np", terms, weights)
+    spread = np.square(target - target.mean(axis=1, keepdims=True)).sum(axis=1)
+    share = 1 - np.square(left).sum(axis=1) / np.maximum(spread, 1e-6)
+    result: np.ndarray = np.where((weights[:, 0] > 0.3) & (spread > 1), share, 0.0)
+    return result
+
+
+def _components(thumbnails: np.ndarray) -> np.ndarray:
+    """Return (n, 24) float32: the leading components of the pictures, each of mean 0 and length 1 before."""
+    random = np.random.default_rng(0)
+    n = len(thumbnails)
+    chosen = np.sort(random.choice(n, min(n, SAMPLE), replace=False))
+    sample = _unit(thumbnails[chosen])
+    _, axes = np.linalg.eigh(sample.T @ sample)
+    axes = axes[:, ::-1][:, :COMPONENTS].astype(np.float32)
+    return np.concatenate([_unit(thumbnails[k : k + CHUNK]) @ axes for k in range(0, n, CHUNK)])
+
+
+def _proposed(leading: np.ndarray, table: int, wanted: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+    """Return wanted pairs (a, b), a < b, of one table as the numbers a * n + b."""
+    n, dimensions = leading.shape
+    random = np.random.default_rng(table)
+    # So many cells that a bucket holds a few pictures.
+    count = int(np.clip(round(np.log2(n) * 0.7), 3, dimensions - 1))
+    used = random.permutation(dimensions)
+    spread = np.maximum(leading.std(axis=0), 1e-6)
+    key = np.zeros(n, np.uint64)
+    for k in used[:count]:
+        cell = np.floor(leading[:, k] / (CELL * spread[k]) + random.random()).astype(np.int64)
+        key = (key ^ cell.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+        key ^= key >> np.uint64(29)
+    order = np.lexsort((leading[:, used[count]], key))
+    key = key[order]
+    found = []
+    for step in range(1, min(WINDOW, n - 1) + 1):
+        same = np.flatnonzero(key[:-step] == key[step:])
+        if len(same) == 0:
+            break
+        first, second = order[same], order[same + step]
+        keep = wanted(first, second)
+        first, second = first[keep], second[keep]
+        near = np.square(leading[first] - leading[second]).sum(axis=1) < COARSE
+        first, second = first[near], second[near]
+        found.append(np.minimum(first, second) * n + np.maximum(first, second))
+    return np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
+
+
+def _unit(thumbnails: np.ndarray) -> np.ndarray:
+    flat = _smooth(thumbnails).reshape(len(thumbnails), -1)
+    flat -= flat.mean(axis=1, keepdims=True)
+    flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
+    return flat
+
+
+def _smooth(thumbnails: np.ndarray) -> np.ndarray:
+    """Return (n, S, S) float32 under a binomial filter of 3 x 3, so that a shift by part of a pixel is linear."""
+    padded = np.pad(thumbnails.astype(np.float32), ((0, 0), (1, 1), (1, 1)), mode="edge")
+    rows = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]
+    smooth: np.ndarray = (rows[..., :-2] + 2 * rows[..., 1:-1] + rows[..., 2:]) / 16
+    return smooth
