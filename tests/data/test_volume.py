@@ -136,6 +136,7 @@ def test_8_bits_with_a_window_become_16() -> None:
         (np.zeros((9, 9, 9, 3), np.uint8), "has 3 channels, the modality 1"),
         (np.zeros((9, 9, 9, 20), np.uint8), r"the shape \[9, 9, 9, 20\], that is 20 channels"),
         (np.full((9, 9, 9, 1), np.nan), "NaN"),
+        (np.full((9, 9, 9, 1), 1e300), r"beyond 1e\+38"),
         (np.zeros((9, 9, 9, 1), np.float64), "no range of their own"),
         (np.zeros((9, 9, 9, 1), complex), "complex128"),
     ],

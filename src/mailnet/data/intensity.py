@@ -10,6 +10,9 @@ from mailnet.errors import DataError
 
 WHOLE_RANGE = {"uint8": (0.0, 255.0), "uint16": (0.0, 65535.0), "int16": (-32768.0, 32767.0)}
 
+# Room in single precision, in which values are computed.
+LARGEST = 1e38
+
 
 def interval(values: np.ndarray, scan: Scan, section: PixelConfig) -> tuple[float, float]:
     """Return the values of a file that become 0 and 1; those beyond are clipped.
@@ -56,8 +59,9 @@ def interval(values: np.ndarray, scan: Scan, section: PixelConfig) -> tuple[floa
 
 def _extent(values: np.ndarray) -> tuple[float, float]:
     low, high = float(values.min()), float(values.max())
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise DataError("holds NaN or infinite values", remedy="Replace them by numbers")
+    # A comparison with NaN is false.
+    if not (abs(low) <= LARGEST and abs(high) <= LARGEST):
+        raise DataError(f"holds NaN or infinite values, or beyond {LARGEST:g}", remedy="Replace them by numbers")
     return low, high
 
 

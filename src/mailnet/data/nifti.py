@@ -81,7 +81,7 @@ def read_nifti(location: str, reading: Reading) -> Scan:
         depth, height, width = (header.shape[axis] for axis in turn.order)
         reading.check_size(depth * header.frames, height, width)
         if header.end > (size * MAX_RATIO if packed else size):
-            raise DataError(f"is cut short: its header announces {header.end:,} bytes", remedy=_RESTORE)
+            raise _cut_short(header)
         stored = _read_planes(stream, header, turn, reading)
         if packed and stored.size == math.prod(header.shape) * header.frames:
             stream.read(1)  # At the end of the stream gzip compares its checksum.
@@ -218,10 +218,17 @@ def _read_planes(stream: IO[bytes], header: Header, turn: Turn, reading: Reading
             )
         wanted[3] = slice(reading.frame, reading.frame + 1)
     shape = (*header.shape, header.frames)
-    stored: np.ndarray = fileslice(stream, tuple(wanted), shape, header.dtype, header.offset, order="F")
+    try:
+        stored: np.ndarray = fileslice(stream, tuple(wanted), shape, header.dtype, header.offset, order="F")
+    except (EOFError, ValueError) as error:
+        raise _cut_short(header) from error
     turned: np.ndarray = stored.transpose(*turn.order, 3)
     first = [n - min(numbers) for n in numbers] if numbers is not None else _reversed_if(turn.flips[0])
     return turned[first][:, _reversed_if(turn.flips[1]), _reversed_if(turn.flips[2])]
+
+
+def _cut_short(header: Header) -> DataError:
+    return DataError(f"is cut short: its header announces {header.end:,} bytes", remedy=_RESTORE)
 
 
 def _reversed_if(flip: bool) -> slice:

@@ -137,7 +137,7 @@ def _channels(image: np.ndarray, config: PixelConfig) -> np.ndarray:
         )
     if seen in (2, 4):
         top = np.float32(np.iinfo(image.dtype).max if image.dtype.kind in "ui" else 1)
-        image = (image[..., :-1] * (image[..., -1:] / top)).astype(image.dtype)
+        image = (image[..., :-1] * (image[..., -1:] / top).clip(0, 1)).astype(image.dtype)
     if image.shape[2] == config.channels:
         return image
     if config.channels == 3:
