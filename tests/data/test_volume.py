@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from dicom_files import write_series
 from PIL import Image
 
 from mailnet.data.config import ImageConfig, VolumeConfig
+from mailnet.data.images import load_image
 from mailnet.data.preprocess import prepare, prepare_array, to_unit
 from mailnet.data.resample import Axis, fitted
 from mailnet.data.scan import Reading, Scan, reading_of, scan_of_array
@@ -185,3 +188,14 @@ def test_an_axis_longer_than_the_size_is_cut_only_by_crop() -> None:
     assert [axis.count for axis in fitted((10, 20, 40), (16, 16, 16), (1, 1, 1), "letterbox")] == [4, 8, 16]
     crop = fitted((10, 20, 40), (16, 16, 16), (1, 1, 1), "crop")
     assert [axis.begin for axis in crop] == [0, 5, 15]
+
+
+def test_the_plane_that_a_dicom_segmentation_marks_most(data_folder: Path, tmp_path: Path) -> None:
+    series = write_series(tmp_path / "series", np.arange(3, dtype=np.uint16)[:, None, None] + np.zeros((16, 16), "u2"))
+    mask = data_folder / "io_samples" / "dicom" / "highdicom" / "seg_image_ct_binary.dcm"
+    section = ImageConfig(size=(16, 16), slice="largest", mask="mask", range=(-1024, -1022), neighbours=1)
+    planes = load_image(f"{series}!largest/{mask}", section)
+    assert planes[:, 0, 0].tolist() == [0, 32768, 65535]
+    write_series(tmp_path / "longer", np.zeros((4, 16, 16), np.uint16))
+    with pytest.raises(DataError, match=r"has the shape \[4, 16, 16\] and its mask \[3, 16, 16\]"):
+        load_image(f"{tmp_path}/longer!largest/{mask}", section)
