@@ -18,7 +18,7 @@ from mailnet.data.study import load_study
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 STUDIES = sorted(path.parent.name for path in EXAMPLES.glob("*/study.yaml"))
-ROWS = {"busbra": 1064, "ham10000": 10015, "unpaired": 19259}
+ROWS = {"busbra": 1064, "ham10000": 10015, "lgg": 1267, "unpaired": 19259}
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +62,21 @@ def test_the_check_of_an_example_finds_nothing_wrong(data_folder: Path) -> None:
     assert report.ok
     assert report.groups == 1064
     assert report.present["right"] == {"train": 489, "val": 151, "test": 171}
+
+
+def test_sequences_that_are_missing_are_absent(data_folder: Path) -> None:
+    config = load_config(EXAMPLES / "lgg" / "study.yaml", data_root=data_folder)
+    manifest, problems = read_manifest(config)
+    assert problems == []
+    missing = {
+        name: manifest.frame.loc[~manifest.frame[f"has:{name}"], "group"].nunique() for name in config.modalities
+    }
+    assert missing == {"pre": 6, "flair": 0, "post": 10, "genomics": 0}
+    assert not {c for c in manifest.frame if "tumour_px" in c or "mask" in c}
+    clusters = [column for column in manifest.frame if column.startswith("raw:")]
+    assert len(clusters) == 7
+    # Of the patient, so they cannot tell his slices apart.
+    assert (manifest.frame.groupby("group")[clusters].nunique() == 1).all(axis=None)
 
 
 def save(path: Path, seed: int, size: tuple[int, int, int] = (60, 80, 3)) -> None:
@@ -127,6 +142,26 @@ def imitate_unpaired(folder: Path) -> None:
             save(folder / "blood" / kind / f"{kind[:2]}_{k}.png", seed := seed + (k < 9))
 
 
+def imitate_lgg(folder: Path) -> None:
+    rows: list[dict[str, object]] = []
+    for patient in range(20):
+        name = f"TCGA_{('CS', 'DU')[patient % 2]}_{4000 + patient}"
+        for k in range(1, 21):
+            file = folder / f"{name}_19960909" / f"{name}_19960909_{k}.tif"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            image = np.random.default_rng(100 * patient + k).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+            if patient == 3:
+                image[..., 2] = image[..., 1]
+            mask = np.zeros((32, 32), np.uint8)
+            mask[8:16, 8:16] = 255 * (5 <= k < 15)
+            Image.fromarray(image * (k > 1)).save(file)
+            Image.fromarray(mask).save(file.with_name(f"{file.stem}_mask.tif"))
+        clusters = ("RNASeq", "Methylation", "miRNA", "CN", "RPPA", "Oncosign", "COC")
+        row = {"Patient": name} | {f"{c}Cluster": 1 + (patient + i) % 3 for i, c in enumerate(clusters)}
+        rows.append(row | {"histological_type": 1, "neoplasm_histologic_grade": 1 + patient // 2 % 2})
+    write_rows(folder / "data.csv", rows)
+
+
 def labels_of(path: Path) -> list[dict[str, str]]:
     with zipfile.ZipFile(path) as archive:
         return list(csv.DictReader(io.StringIO(archive.read("labels.csv").decode())))
@@ -164,6 +199,23 @@ def test_prepare_unpaired(prepare: ModuleType, tmp_path: Path) -> None:
     chest = labels_of(tmp_path / "DATA" / prepare.TARGETS["chest"])
     assert {row["patient"] for row in chest} == {f"IM-{k:04d}" for k in range(8)} | {f"person{k}" for k in range(8)}
     assert len({(row["patient"], row["split"]) for row in chest}) == 16
+
+
+def test_prepare_lgg(prepare: ModuleType, tmp_path: Path) -> None:
+    imitate_lgg(tmp_path / "kaggle_3m")
+    prepare.main(["lgg", str(tmp_path / "kaggle_3m"), str(tmp_path / "DATA")])
+    manifest, problems = read_manifest(load_config(EXAMPLES / "lgg" / "study.yaml", data_root=tmp_path / "DATA"))
+    assert problems == []
+    frame = manifest.frame
+    assert len(frame) == 20 * 12
+    assert set(frame.loc[~frame["has:post"], "group"]) == {"TCGA_DU_4003"}
+    assert frame["has:pre"].all()
+    assert frame.groupby("group")["label:tumour"].sum().unique().tolist() == [8]
+    assert frame.groupby("group")["split"].nunique().eq(1).all()
+    # The first slice is dark; the others without tumour are taken evenly.
+    slices = [int(row["slice"]) for row in labels_of(tmp_path / "DATA" / prepare.TARGETS["lgg"])[:12]]
+    assert slices == sorted(slices)
+    assert slices[0] == 2
 
 
 def test_prepare_says_where_nothing_is(prepare: ModuleType, tmp_path: Path) -> None:

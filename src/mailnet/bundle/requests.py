@@ -94,8 +94,8 @@ class Requests:
         numeric = set(state.numeric.names)
         for place, column in enumerate(state.columns):
             if given := self.cells.get(column):
-                texts = [cell_text(given[row]) for row in rows]
-                cells[:, place] = ["" if is_no_number(t) else t for t in texts] if column in numeric else texts
+                read = _number if column in numeric else cell_text
+                cells[:, place] = [read(given[row]) for row in rows]
         frame = pd.DataFrame(cells, columns=state.columns)
         present: np.ndarray = (frame != "").any(axis=1).to_numpy(dtype=bool)
         features = np.zeros((len(rows), len(state.features)), np.float32)
