@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 from PIL import Image
 
 from mailnet.data.catalog import Prepared, prepare_dataset
@@ -16,6 +17,12 @@ from mailnet.data.config import load_config
 from mailnet.data.manifest import load_manifest
 
 Table = pd.DataFrame
+
+
+@pytest.fixture(autouse=True)
+def _identical_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nearly equal pictures are searched for in test_catalog; here that would take minutes."""
+    monkeypatch.setattr("mailnet.data.catalog.prepare.alike", lambda pictures: {})
 
 
 def _unpack(archive: Path, folder: Path, place: Callable[[str], str | None]) -> Table:

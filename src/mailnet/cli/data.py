@@ -28,11 +28,12 @@ def print_list(entries: list[Entry]) -> None:
     rows = []
     for entry in entries:
         tasks = ", ".join(f"{name} ({len(task.class_values)})" for name, task in entry.tasks.items())
-        # What stands behind the licence's name, in brackets or after a comma, is for 'show'.
+        # What stands behind the licence's name is for 'show', but that it is not sure shows.
         licence = entry.licence.partition(" (")[0].partition(";")[0].partition(",")[0]
+        licence += " ?" if "not verified" in entry.licence else ""
         studies = f"{entry.rows or entry.images:,}" if entry.rows or entry.images else "?"
         rows.append([entry.name, entry.modality, tasks, studies, licence, "yes" if entry.verified else "no"])
-    columns = ["name", "modality", "tasks (classes)", "images", "licence", "verified"]
+    columns = ["name", "modality", "tasks (classes)", "rows", "licence", "verified"]
     print_table(f"{len(entries)} data sets; 'mailnet data show NAME' says more", columns, rows)
     print("MedMNIST sets also as NAME_64, and those of two dimensions as NAME_128 and NAME_224.")
 

@@ -1,4 +1,4 @@
-"""Which images are the same picture: equal as a small grey copy, whatever their file."""
+"""Which images are the same picture: equal as a small grey copy, or nearly so, whatever their file."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import zipfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
+from mailnet.data.check.pictures import thumbnail
+from mailnet.data.check.similar import similar_pairs
 from mailnet.data.locations import split_location
 from mailnet.data.progress import progress
 
@@ -19,49 +22,84 @@ SIDE = 32
 CHUNK = 64
 
 
-def fingerprints(locations: Sequence[str]) -> dict[str, str]:
-    """Return for each image what only the same picture shares; nothing for a file that is no picture.
+@dataclass(frozen=True)
+class Pictures:
+    """What is kept of images to compare them.
 
     Args:
-        locations: Paths, or ``file.npz!array/INDEX``, whose arrays are read once from front to back.
+        prints: Location -> what only the same picture shares; empty for a file that cannot be read.
+        small: Print -> (24, 24) uint8 grey, stretched to the whole range; only of pictures that are not of one value.
+    """
+
+    prints: dict[str, str]
+    small: dict[str, np.ndarray]
+
+
+def read_pictures(locations: Sequence[str]) -> Pictures:
+    """Return what images look like.
+
+    Args:
+        locations: Paths, or ``file.npz!array/INDEX``, whose arrays are read once from front to back and only compared
+            whole.
     """
     plain = [place for place in dict.fromkeys(locations) if split_location(place)[1] is None]
-    found: dict[str, str] = {}
+    found = Pictures({}, {})
     with progress("Comparing images", len(set(locations))) as advance, ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(plain), CHUNK):
             chunk = plain[start : start + CHUNK]
-            found |= {place: print_ for place, print_ in zip(chunk, pool.map(_picture, chunk), strict=True) if print_}
+            for place, (print_, small) in zip(chunk, pool.map(_picture, chunk), strict=True):
+                found.prints[place] = print_
+                if small is not None:
+                    found.small[print_] = small
             advance(len(chunk))
         arrays = dict.fromkeys(place.rpartition("/")[0] for place in locations if split_location(place)[1] is not None)
         for array in arrays:
             for number, print_ in enumerate(_array(array)):
-                found[f"{array}/{number}"] = print_
+                found.prints[f"{array}/{number}"] = print_
                 advance(1)
     return found
 
 
-def _picture(path: str) -> str:
+def alike(pictures: Pictures) -> dict[str, str]:
+    """Return for the print of each picture a name that nearly equal pictures share: resized, recompressed, cut."""
+    prints = list(pictures.small)
+    if not prints:
+        return {}
+    with progress("Finding copies", len(prints)) as advance:
+        pairs, _ = similar_pairs(np.stack(list(pictures.small.values())), lambda a, b: np.ones(len(a), bool))
+        advance(len(prints))
+    keys: list[list[str]] = [[] for _ in prints]
+    for pair in pairs.tolist():
+        for place in pair:
+            keys[place].append(f"{pair[0]}-{pair[1]}")
+    return {print_: str(number) for print_, number in zip(prints, components(keys), strict=True)}
+
+
+def _picture(path: str) -> tuple[str, np.ndarray | None]:
     try:
         with Image.open(path) as image:
             # A JPEG is decoded no larger than is needed.
             image.draft("L", (256, 256))
-            small = np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX))
+            grey = image.convert("L")
+            low, high = grey.getextrema()
+            if low != high:
+                print_ = hashlib.sha256(grey.resize((SIDE, SIDE), Image.Resampling.BOX).tobytes()).hexdigest()
+                return print_, thumbnail(np.asarray(grey)[None])
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        small = np.zeros((SIDE, SIDE), np.uint8)
+        pass
     # Of an empty picture and of other formats, the bytes must do.
-    content = small.tobytes() if small.min() != small.max() else _bytes(path)
-    return hashlib.sha256(content).hexdigest() if content else ""
+    return _bytes(path), None
 
 
-def _bytes(path: str) -> bytes:
+def _bytes(path: str) -> str:
     try:
         with open(path, "rb") as file:
             digest = hashlib.sha256()
             while block := file.read(2**20):
                 digest.update(block)
-            return digest.digest()
+            return digest.hexdigest()
     except OSError:
-        return b""
+        return ""
 
 
 def _array(location: str) -> Iterator[str]:
@@ -76,12 +114,12 @@ def _array(location: str) -> Iterator[str]:
 
 
 def components(keys: Sequence[Sequence[str]]) -> list[int]:
-    """Return a number for each row, equal where rows share a key, directly or through others; empty keys join nothing.
+    """Return a number for each row, equal where rows share a key, directly or through others.
 
     Args:
         keys: Of every row its keys.
 
-    >>> components([["p1", "x"], ["p2", "x"], ["p3", ""], ["p4", ""]])
+    >>> components([["p1", "x"], ["p2", "x"], ["p3"], []])
     [0, 0, 2, 3]
     """
     parent = list(range(len(keys)))
@@ -92,11 +130,10 @@ def components(keys: Sequence[Sequence[str]]) -> list[int]:
             row = parent[row]
         return row
 
-    sharing: dict[tuple[int, str], list[int]] = defaultdict(list)
+    sharing: dict[str, list[int]] = defaultdict(list)
     for row, own in enumerate(keys):
-        for kind, key in enumerate(own):
-            if key:
-                sharing[kind, key].append(row)
+        for key in own:
+            sharing[key].append(row)
     for rows in sharing.values():
         for row in rows[1:]:
             first, second = sorted((root(rows[0]), root(row)))

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from mailnet.data.catalog.content import components, fingerprints
+from mailnet.data.catalog.content import alike, components, read_pictures
 from mailnet.data.catalog.entry import TABLE, Entry
 from mailnet.data.catalog.folder import Folder, how_to_get
 from mailnet.data.catalog.functions import FUNCTIONS
@@ -22,6 +22,8 @@ from mailnet.errors import ConfigError, DataError
 from mailnet.files import write_text
 
 NAMED = 3
+# Share of all images that may be one chain of nearly the same picture.
+LARGE = 0.05
 LEAK = "also_in_test"
 LINK = "\0link"
 
@@ -163,20 +165,40 @@ def _columns(entry: Entry, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _grouped(entry: Entry, frame: pd.DataFrame, result: Prepared) -> pd.DataFrame:
-    columns = [list(frame[column]) for column in entry.prepare.groups]
+    own = {column: frame[column] for column in entry.prepare.groups}
+    numbers = components(_keys(own))
     if entry.prepare.identical:
-        where = [list(frame[column]) for column in entry.prepare.identical]
-        prints = fingerprints([place for places in where for place in places if place])
-        same = [[prints.get(place, "") for place in places] for places in where]
-        _tell_identical(entry, frame, same[0], result)
-        columns += same
-    numbers = components(list(zip(*columns, strict=True)) if columns else [()] * len(frame))
+        places = {column: frame[column] for column in entry.prepare.identical}
+        pictures = read_pictures([place for cells in places.values() for place in cells if place])
+        same = {f"same {column}": cells.map(pictures.prints).fillna("") for column, cells in places.items()}
+        _tell_identical(entry, frame, next(iter(same.values())), result)
+        numbers = components(_keys(own | same))
+        # Neighbouring slices are alike too: where blocks or the publisher divide, only the same picture counts.
+        if entry.split.column is None:
+            names = alike(pictures)
+            near = {f"near {column}": prints.map(names).fillna("") for column, prints in same.items()}
+            wider = components(_keys(own | same | near))
+            largest = int(pd.Series(wider).value_counts().iloc[0])
+            if largest > max(LARGE * len(frame), int(pd.Series(numbers).value_counts().iloc[0])):
+                result.warnings.append(
+                    f"{largest} images are a chain of nearly the same picture; only identical ones are kept together"
+                )
+            else:
+                numbers = wider
     named = list(frame[entry.prepare.groups[0]]) if entry.prepare.groups else [""] * len(frame)
     return frame.assign(group=[named[number] or f"row {number + 1}" for number in numbers])
 
 
-def _tell_identical(entry: Entry, frame: pd.DataFrame, prints: list[str], result: Prepared) -> None:
-    shared = pd.Series(prints, index=frame.index)
+def _keys(columns: dict[str, pd.Series]) -> list[list[str]]:
+    rows: list[list[str]] = [[] for _ in range(len(next(iter(columns.values()), [])))]
+    for name, cells in columns.items():
+        for row, cell in zip(rows, cells, strict=True):
+            if cell:
+                row.append(f"{name}\0{cell}")
+    return rows
+
+
+def _tell_identical(entry: Entry, frame: pd.DataFrame, shared: pd.Series, result: Prepared) -> None:
     twice = frame[shared.duplicated(keep=False) & (shared != "")]
     if twice.empty:
         return
