@@ -16,8 +16,6 @@ from mailnet.data.catalog import Prepared, prepare_dataset
 from mailnet.data.config import load_config
 from mailnet.data.manifest import load_manifest
 
-Table = pd.DataFrame
-
 
 @pytest.fixture(autouse=True)
 def _identical_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,7 +23,7 @@ def _identical_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mailnet.data.catalog.prepare.alike", lambda pictures: {})
 
 
-def _unpack(archive: Path, folder: Path, place: Callable[[str], str | None]) -> Table:
+def _unpack(archive: Path, folder: Path, place: Callable[[str], str | None]) -> pd.DataFrame:
     """Write the members whose name ``place`` translates; return labels.csv."""
     with zipfile.ZipFile(archive) as whole:
         for member in whole.namelist():

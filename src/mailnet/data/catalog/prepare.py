@@ -22,8 +22,8 @@ from mailnet.errors import ConfigError, DataError
 from mailnet.files import write_text
 
 NAMED = 3
-# Share of all images that may be one chain of nearly the same picture.
-LARGE = 0.05
+# Number and share of all images that may be one chain of nearly the same picture.
+MANY, LARGE = 20, 0.05
 LEAK = "also_in_test"
 LINK = "\0link"
 
@@ -179,7 +179,7 @@ def _grouped(entry: Entry, frame: pd.DataFrame, result: Prepared) -> pd.DataFram
             near = {f"near {column}": prints.map(names).fillna("") for column, prints in same.items()}
             wider = components(_keys(own | same | near))
             largest = int(pd.Series(wider).value_counts().iloc[0])
-            if largest > max(LARGE * len(frame), int(pd.Series(numbers).value_counts().iloc[0])):
+            if largest > max(MANY, LARGE * len(frame), int(pd.Series(numbers).value_counts().iloc[0])):
                 result.warnings.append(
                     f"{largest} images are a chain of nearly the same picture; only identical ones are kept together"
                 )
