@@ -30,13 +30,14 @@ def locate_all(texts: pd.Series[Any], folders: pd.Categorical[Any], locator: Loc
         folders: What each is relative to (N,).
         locator: Of the data root.
     """
+    names = [str(folder) for folder in folders.categories]
     trusted = np.zeros(len(texts), dtype=bool)
     plain = np.asarray(pc.match_substring_regex(pa.array(texts.array), _PLAIN))
-    for place, folder in enumerate(folders.categories):
+    for place, folder in enumerate(names):
         rows = np.flatnonzero(plain & (folders.codes == place))
         if len(rows):
-            trusted[rows] = _trusted(texts.iloc[rows], str(folder), locator)
-    starts = text_of(_start(str(folder)) for folder in folders.categories)
+            trusted[rows] = _trusted(texts.iloc[rows], folder, locator)
+    starts = text_of(_start(folder) for folder in names)
     located = starts.take(folders.codes).reset_index(drop=True) + texts
     absent = (texts == "").to_numpy()
     located = located.mask(absent, "")
@@ -46,9 +47,10 @@ def locate_all(texts: pd.Series[Any], folders: pd.Categorical[Any], locator: Loc
         # What a locator remembers of folders is let go with it.
         judge = Locator(locator.root)
         paths = []
-        for row in single[start : start + _PIECE].tolist():
+        rows = single[start : start + _PIECE]
+        for text, code in zip(texts.iloc[rows].tolist(), folders.codes[rows].tolist(), strict=True):
             try:
-                paths.append(judge.locate(str(texts.iloc[row]), str(folders[row])))
+                paths.append(judge.locate(text, names[code]))
             except DataError:
                 paths.append("")
         pieces.append(text_of(paths))
