@@ -186,10 +186,10 @@ def test_text_and_numbers_give_the_same_features() -> None:
 
 def test_twenty_thousand_columns_are_quick() -> None:
     rows = omics(200, 20_000)
-    start = time.perf_counter()
+    start = time.process_time()
     state = fit_omics(rows, log=True)
     state.transform(rows)
-    assert time.perf_counter() - start < 5  # 0.4 s on one core when written
+    assert time.process_time() - start < 5  # 0.4 s on one core when written
 
 
 def test_a_pattern_without_any_column() -> None:
