@@ -184,6 +184,18 @@ def test_a_large_volume_needs_little_memory_beside_itself() -> None:
     assert peak < values.nbytes / 4
 
 
+@pytest.mark.parametrize("section", [{"convert": True, "percentiles": (0, 100)}, {"channels": 3, "range": (-1, 300)}])
+def test_a_large_picture_needs_little_memory_beside_itself(section: dict[str, Any]) -> None:
+    values = np.zeros((1, 4000, 1000, 3), np.uint8)
+    values[..., 0] = 200
+    tracemalloc.start()
+    prepare(Scan(values), ImageConfig(size=(16, 16), **section))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # One channel as floating-point numbers, and its copy.
+    assert peak < 4000 * 1000 * 4 * 2.5 + 2**25
+
+
 def test_an_axis_longer_than_the_size_is_cut_only_by_crop() -> None:
     assert [axis.count for axis in fitted((10, 20, 40), (16, 16, 16), (1, 1, 1), "letterbox")] == [4, 8, 16]
     crop = fitted((10, 20, 40), (16, 16, 16), (1, 1, 1), "crop")

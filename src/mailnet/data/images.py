@@ -35,6 +35,9 @@ def load_image(location: str, section: PixelConfig) -> np.ndarray:
         return prepare(scan, section)
     except DataError as error:
         raise DataError(error.message, file=error.file or location, remedy=error.remedy) from error
+    except MemoryError as error:
+        remedy = "Lower the modality's 'max_pixels' or 'max_voxels', to refuse such files, or write it smaller"
+        raise DataError("needs more memory than there is", file=location, remedy=remedy) from error
 
 
 def load_scan(location: str, section: PixelConfig) -> Scan:

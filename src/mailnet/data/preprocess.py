@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
@@ -16,6 +17,7 @@ from mailnet.errors import DataError
 # ITU-R BT.601, as pillow converts colour to grey.
 LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 BYTE = (0.0, 255.0)
+ROOM = 2**20  # numbers that are converted at once
 
 
 def prepare(scan: Scan, section: PixelConfig) -> np.ndarray:
@@ -106,10 +108,29 @@ def _volume(values: np.ndarray, scan: Scan, section: VolumeConfig, low: float, h
 
 def _plane(plane: np.ndarray, section: ImageConfig, low: float, high: float, aspect: float) -> np.ndarray:
     """Return (H, W, C) of one plane; ``aspect`` is the height of a pixel by its width."""
-    image = _channels(plane, section)
-    if image.dtype == np.uint8 and (low, high) == BYTE:
+    if plane.dtype == np.uint8 and (low, high) == BYTE:
+        image = plane if plane.shape[2] == section.channels else _by_rows(plane, lambda part: _channels(part, section))
         return _resize(image, section, aspect)
-    return _deep(_resize(_unit(image, low, high), section, aspect), np.uint16)
+
+    def channel(number: int) -> np.ndarray:
+        def unit(part: np.ndarray) -> np.ndarray:
+            return _unit(_channels(part, section)[..., number : number + 1], low, high)
+
+        return _resize(_by_rows(plane, unit), section, aspect)
+
+    # One channel after the other: as floating-point numbers a large file takes four times its size.
+    return _deep(np.concatenate([channel(number) for number in range(section.channels)], axis=2), np.uint16)
+
+
+def _by_rows(image: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Change an image some rows at a time, since what arises in between is several times larger."""
+    rows = max(1, ROOM // (image.shape[1] * image.shape[2]))
+    first = change(image[:rows])
+    changed = np.empty((len(image), *first.shape[1:]), first.dtype)
+    changed[:rows] = first
+    for start in range(rows, len(image), rows):
+        changed[start : start + rows] = change(image[start : start + rows])
+    return changed
 
 
 def _unit(values: np.ndarray, low: float, high: float) -> np.ndarray:
