@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from mailnet.data.catalog import Prepared, prepare_dataset
+from mailnet.data.catalog.content import Pictures
 from mailnet.data.config import load_config
 from mailnet.data.manifest import load_manifest
 
@@ -21,6 +22,12 @@ from mailnet.data.manifest import load_manifest
 def _identical_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nearly equal pictures are searched for in test_catalog; here that would take minutes."""
     monkeypatch.setattr("mailnet.data.catalog.prepare.alike", lambda pictures: {})
+
+
+@pytest.fixture
+def uncompared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where only names and counts matter: images are not read."""
+    monkeypatch.setattr("mailnet.data.catalog.prepare.read_pictures", lambda places, section: Pictures({}, {}))
 
 
 def _unpack(archive: Path, folder: Path, place: Callable[[str], str | None]) -> pd.DataFrame:
@@ -83,7 +90,7 @@ def test_real_nickparvar(data_folder: Path, tmp_path: Path) -> None:
     assert result.groups < 7019 - 216
 
 
-def test_real_kermany_chest_xray(data_folder: Path, tmp_path: Path) -> None:
+def test_real_kermany_chest_xray(data_folder: Path, tmp_path: Path, uncompared: None) -> None:
     archive = data_folder / "bench_open" / "chest_xray_pneumonia128.zip"
     labels = _unpack(archive, tmp_path / "fetched", _images)
     result = _prepare("kermany_chest_xray", tmp_path / "fetched")
@@ -118,7 +125,7 @@ def test_real_breast_usg(data_folder: Path, tmp_path: Path) -> None:
     assert int(age.isna().sum()) == 42
 
 
-def test_real_pbc(data_folder: Path, tmp_path: Path) -> None:
+def test_real_pbc(data_folder: Path, tmp_path: Path, uncompared: None) -> None:
     _unpack(data_folder / "bench_open" / "blood_cells_pbc64.zip", tmp_path / "fetched", _images)
     result = _prepare("pbc", tmp_path / "fetched")
     assert set(result.classes["cell"].values()) == {800}
@@ -174,14 +181,14 @@ def test_real_covid_chestxray(data_folder: Path, tmp_path: Path) -> None:
     assert result.classes["covid"]["yes"] == expected
 
 
-def test_real_eye_diseases(data_folder: Path, tmp_path: Path) -> None:
+def test_real_eye_diseases(data_folder: Path, tmp_path: Path, uncompared: None) -> None:
     _unpack(data_folder / "bench_unclear" / "fundus_eye_disease128.zip", tmp_path / "fetched", _images)
     result = _prepare("eye_diseases", tmp_path / "fetched")
     assert set(result.classes["disease"].values()) == {400}
     assert result.groups < 1600
 
 
-def test_real_mednist(data_folder: Path, tmp_path: Path) -> None:
+def test_real_mednist(data_folder: Path, tmp_path: Path, uncompared: None) -> None:
     _unpack(data_folder / "bench_open" / "medical_mnist_modality64.zip", tmp_path / "fetched", _images)
     result = _prepare("mednist", tmp_path / "fetched")
     assert set(result.classes["kind"].values()) == {500}

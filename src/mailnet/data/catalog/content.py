@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+import pandas as pd
 
-from mailnet.data.check.pictures import thumbnail
+from mailnet.data.check.pictures import read_pictures as check_pictures
 from mailnet.data.check.similar import similar_pairs
+from mailnet.data.config import PixelConfig
 from mailnet.data.locations import split_location
 from mailnet.data.progress import progress
 
-SIDE = 32
-CHUNK = 64
+ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -35,28 +33,29 @@ class Pictures:
     small: dict[str, np.ndarray]
 
 
-def read_pictures(locations: Sequence[str]) -> Pictures:
+def read_pictures(locations: Sequence[str], section: PixelConfig) -> Pictures:
     """Return what images look like.
 
     Args:
         locations: Paths, or ``file.npz!array/INDEX``, whose arrays are read once from front to back and only compared
             whole.
+        section: Their modality.
     """
-    plain = [place for place in dict.fromkeys(locations) if split_location(place)[1] is None]
     found = Pictures({}, {})
-    with progress("Comparing images", len(set(locations))) as advance, ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(plain), CHUNK):
-            chunk = plain[start : start + CHUNK]
-            for place, (print_, small) in zip(chunk, pool.map(_picture, chunk), strict=True):
-                found.prints[place] = print_
-                if small is not None:
-                    found.small[print_] = small
-            advance(len(chunk))
-        arrays = dict.fromkeys(place.rpartition("/")[0] for place in locations if split_location(place)[1] is not None)
-        for array in arrays:
-            for number, print_ in enumerate(_array(array)):
-                found.prints[f"{array}/{number}"] = print_
-                advance(1)
+    plain = [place for place in dict.fromkeys(locations) if split_location(place)[1] is None]
+    seen = check_pictures(pd.Series(plain, dtype=object), section, "images")
+    for place, readable, constant, digest, small in zip(
+        seen.locations, seen.readable, seen.constant, seen.digest, seen.thumbnail, strict=True
+    ):
+        if readable:
+            # An empty picture says nothing when it is small.
+            print_ = hashlib.sha256(digest.tobytes() if constant else small.tobytes()).hexdigest()
+            found.prints[place] = print_
+            if not constant:
+                found.small[print_] = small
+    arrays = dict.fromkeys(place.rpartition("/")[0] for place in locations if split_location(place)[1] is not None)
+    for array in arrays:
+        found.prints.update((f"{array}/{number}", print_) for number, print_ in enumerate(_array(array)))
     return found
 
 
@@ -65,41 +64,21 @@ def alike(pictures: Pictures) -> dict[str, str]:
     prints = list(pictures.small)
     if not prints:
         return {}
-    with progress("Finding copies", len(prints)) as advance:
-        pairs, _ = similar_pairs(np.stack(list(pictures.small.values())), lambda a, b: np.ones(len(a), bool))
-        advance(len(prints))
+    small = np.stack(list(pictures.small.values()))
+    numbers = np.arange(len(prints))
     keys: list[list[str]] = [[] for _ in prints]
-    for pair in pairs.tolist():
-        for place in pair:
-            keys[place].append(f"{pair[0]}-{pair[1]}")
-    return {print_: str(number) for print_, number in zip(prints, components(keys), strict=True)}
-
-
-def _picture(path: str) -> tuple[str, np.ndarray | None]:
-    try:
-        with Image.open(path) as image:
-            # A JPEG is decoded no larger than is needed.
-            image.draft("L", (256, 256))
-            grey = image.convert("L")
-            low, high = grey.getextrema()
-            if low != high:
-                print_ = hashlib.sha256(grey.resize((SIDE, SIDE), Image.Resampling.BOX).tobytes()).hexdigest()
-                return print_, thumbnail(np.asarray(grey)[None])
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        pass
-    # Of an empty picture and of other formats, the bytes must do.
-    return _bytes(path), None
-
-
-def _bytes(path: str) -> str:
-    try:
-        with open(path, "rb") as file:
-            digest = hashlib.sha256()
-            while block := file.read(2**20):
-                digest.update(block)
-            return digest.hexdigest()
-    except OSError:
-        return ""
+    with progress("Finding copies", ROUNDS) as advance:
+        for _ in range(ROUNDS):
+            # What is joined already would take the places of what is not.
+            pairs, _ = similar_pairs(small, lambda a, b, known=numbers: known[a] != known[b])  # type: ignore[misc]
+            if not len(pairs):
+                break
+            for pair in pairs.tolist():
+                for place in pair:
+                    keys[place].append(f"{pair[0]}-{pair[1]}")
+            numbers = np.array(components(keys))
+            advance(1)
+    return {print_: str(number) for print_, number in zip(prints, numbers, strict=True)}
 
 
 def _array(location: str) -> Iterator[str]:

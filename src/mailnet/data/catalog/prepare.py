@@ -169,7 +169,9 @@ def _grouped(entry: Entry, frame: pd.DataFrame, result: Prepared) -> pd.DataFram
     numbers = components(_keys(own))
     if entry.prepare.identical:
         places = {column: frame[column] for column in entry.prepare.identical}
-        pictures = read_pictures([place for cells in places.values() for place in cells if place])
+        section = next(m for name, m in entry.modalities.items() if isinstance(m, PixelConfig)
+                       and (m.column or name) in places)  # fmt: skip
+        pictures = read_pictures([place for cells in places.values() for place in cells if place], section)
         same = {f"same {column}": cells.map(pictures.prints).fillna("") for column, cells in places.items()}
         _tell_identical(entry, frame, next(iter(same.values())), result)
         numbers = components(_keys(own | same))
