@@ -23,7 +23,7 @@ class PixelConfig(Section):
 
     * ``range``, the lowest and highest value that a file can have; a value outside is an error.
     * ``window`` clips to a window and maps it to [0, 1]: one that is given, or the ``file``'s own (DICOM).
-      ``percentiles`` does the same with two percentiles of each file's values, for files without units, as of MR.
+      ``percentiles`` does the same with two percentiles of each file (of the planes taken of it), as for MR.
     * Without these, ``range`` is mapped to [0, 1]; left out too, it is the whole range of the file's integer type.
 
     ``units`` states the files' units; a file that says otherwise is an error. ``convert`` allows colour to grey and
