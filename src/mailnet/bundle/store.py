@@ -22,7 +22,7 @@ from mailnet.files import read_json, replacing, write_json, write_text
 from mailnet.nn.registry import Network, create_model
 from mailnet.specs import ModalitySpec, TaskSpec, from_dict, to_dict
 
-FORMAT = 1
+FORMAT = 2  # 1: a dictionary a numeric column of a table, still read
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 _SECTIONS: TypeAdapter[dict[str, ModalityConfig]] = TypeAdapter(dict[str, ModalityConfig])
 
