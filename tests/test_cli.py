@@ -104,6 +104,30 @@ def test_check_lists_every_problem_at_once(mailnet: Command, tmp_path: Path) -> 
     assert (status, len(json.loads(out)["problems"])) == (2, 3)
 
 
+def test_check_says_what_leaks(mailnet: Command, tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study", train={"epochs": 1})
+    table, run = study.parent / "studies.csv", tmp_path / "run"
+    (study.parent / "images" / "ct018.png").write_bytes((study.parent / "images" / "ct000.png").read_bytes())
+    status, out, _ = mailnet("check", study)
+    assert status == 1
+    assert "Leak: modality ct: the very same picture is in two splits" in out
+    assert "s000 (train) and s018 (val)" in out
+    assert "0 problems, 1 leak" in out
+    assert mailnet("train", study, "--out", run, "--set", "evaluation.bootstrap=0")[0] == 0
+    status, out, err = mailnet("check", study, "--out", run / "check.json", "--json")
+    assert (status, json.loads(out)["leaks"][0]["studies"], "check.json" in err) == (1, [["s000", "s018"]], True)
+    assert "s018" not in (run / "check.json").read_text()
+    assert mailnet("report", run)[0] == 0
+    assert "the very same picture is in two splits" in (run / "report.html").read_text()
+    assert mailnet("check", study, "--out", tmp_path / "page.html")[0] == 1
+    assert "row 19 (val)" in (tmp_path / "page.html").read_text()
+    assert mailnet("check", study, "--out", tmp_path / "page.pdf")[0] == 2
+    rows = read_table(table)
+    rows[18]["ct"] = "images/ct024.png"
+    write_table(table, rows)
+    assert mailnet("check", study)[0] == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

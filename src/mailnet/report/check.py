@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mailnet.data.check import CheckReport, Finding
-from mailnet.data.config import PixelConfig, StudyConfig
+from mailnet.data.config import ImageConfig, StudyConfig, VolumeConfig
 from mailnet.data.images import load_image
 from mailnet.errors import MailnetError
 from mailnet.files import write_text
-from mailnet.report.examples import encode
+from mailnet.report.examples import encode, shown
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -59,7 +59,9 @@ def render_check(check: Mapping[str, Any]) -> Markup:
     """Return the findings as HTML, from ``CheckReport.as_dict(named=False)``, in memory or as check.json holds it."""
     from markupsafe import Markup
 
-    findings = {kind: [{"pictures": [], **f} for f in check.get(kind, [])] for kind in ("leaks", "cautions")}
+    findings = {
+        kind: [{"pictures": [], "rows": [], **f} for f in check.get(kind, [])] for kind in ("leaks", "cautions")
+    }
     view = {"status": 0} | dict(check) | findings | {"problems": _alike(check.get("problems", []))}
     pictured = any(f["pictures"] for several in findings.values() for f in several)
     return Markup(_template("check.html").render(check=view, shown=SHOWN, pictured=pictured))
@@ -86,7 +88,7 @@ def _alike(problems: list[dict[str, str]]) -> list[dict[str, Any]]:
 def _pictures(config: StudyConfig, report: CheckReport, finding: Finding) -> list[list[Picture]]:
     """Return pairs from both ends of the list, which is in the order of likeness."""
     section = config.modalities.get(finding.modality or "")
-    if finding.kind not in PAIRED or not isinstance(section, PixelConfig):
+    if finding.kind not in PAIRED or not isinstance(section, ImageConfig | VolumeConfig):
         return []
     n = len(finding.places)
     chosen = np.unique(np.r_[: min(SHOWN // 2, n), max(n - SHOWN // 2, 0) : n])
@@ -99,8 +101,7 @@ def _pictures(config: StudyConfig, report: CheckReport, finding: Finding) -> lis
     return pairs
 
 
-def _picture(report: CheckReport, finding: Finding, section: PixelConfig, position: int) -> Picture:
+def _picture(report: CheckReport, finding: Finding, section: ImageConfig | VolumeConfig, position: int) -> Picture:
     row = report.rows.iloc[position]
     image = load_image(str(row[f"path:{finding.modality}"]), section)
-    plane = image[:, image.shape[1] // 2] if image.ndim == 4 else image
-    return int(row["row"]), str(row["split"]), encode(plane)
+    return int(row["row"]), str(row["split"]), encode(shown(image, section))

@@ -127,7 +127,7 @@ def _intensity(name: str, pictures: Pictures, splits: np.ndarray) -> Iterator[Fi
         yield Finding(
             "caution",
             "constant",
-            f"{len(constant)} images have one value everywhere",
+            f"{len(constant)} of {len(rows)} images have one value everywhere",
             "Look at them; leave empty images out",
             modality=name,
             numbers={"images": len(constant)},

@@ -74,7 +74,8 @@ def _near(
     """Return (m, 2) rows of two nearly equal pictures that differ in split or label, and how equal they are."""
     marks = np.stack([splits[rows], *(values[rows] for values in labels.values())], axis=1)
     # One row stands for all of the same picture, split and labels.
-    _, chosen = np.unique(np.column_stack([picture, marks]), axis=0, return_index=True)
+    _, chosen, alike = np.unique(np.column_stack([picture, marks]), axis=0, return_index=True, return_inverse=True)
+    everyone, alike = rows, alike.reshape(-1)
     rows, picture, marks = rows[chosen], picture[chosen], marks[chosen]
 
     def wanted(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -82,11 +83,14 @@ def _near(
         return np.asarray(differ & (picture[a] != picture[b]))
 
     pairs, shares = similar_pairs(pictures.thumbnail[pictures.file[rows]], wanted)
-    pairs = rows[pairs]
-    # The training study stands first.
-    turn = splits[pairs[:, 0]] > splits[pairs[:, 1]]
+    # The training study stands first, and beside it in turn all that the other stands for.
+    turn = splits[rows[pairs[:, 0]]] > splits[rows[pairs[:, 1]]]
     pairs[turn] = pairs[turn][:, ::-1]
-    return pairs, shares
+    order, counts = np.argsort(alike, kind="stable"), np.bincount(alike, minlength=len(rows))
+    starts, several = np.cumsum(counts) - counts, counts[pairs[:, 1]]
+    step = np.arange(several.sum()) - np.repeat(np.cumsum(several) - several, several)
+    others = everyone[order[np.repeat(starts[pairs[:, 1]], several) + step]]
+    return np.stack([rows[np.repeat(pairs[:, 0], several)], others], axis=1), np.repeat(shares, several)
 
 
 def _leak(kind: str, text: str, name: str, pairs: np.ndarray, splits: np.ndarray) -> Finding:

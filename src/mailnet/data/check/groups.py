@@ -15,17 +15,21 @@ PATIENT = re.compile(
     r"(patient|subject|case|lesion|person|participant|mrn|pat)([ _.-]?(id|ids|nr|no|num|number|code|key))?",
     re.IGNORECASE,
 )
+# Where patients are named, a number of a lesion or case that two of them share was only counted anew for each.
+WITHIN = ("lesion", "case")
 
 
-def judge_groups(columns: Mapping[str, pd.Series], splits: np.ndarray) -> Iterator[Finding]:
+def judge_groups(columns: Mapping[str, pd.Series], splits: np.ndarray, grouped: bool) -> Iterator[Finding]:
     """Yield columns that by their name hold patients, some of them on two sides of the split.
 
     Args:
         columns: Name -> cells of all rows, as text; those that the study uses as group left out.
         splits: (N,) int, number of the split of every row; -1 where unknown.
+        grouped: The study names its patients by another column.
     """
     for name, cells in columns.items():
-        if not PATIENT.fullmatch(name.strip()):
+        known = PATIENT.fullmatch(name.strip())
+        if not known or (grouped and known[1].lower() in WITHIN):
             continue
         codes, values = distinct(cells)
         rows = np.flatnonzero((splits >= 0) & np.array([*(value != "" for value in values), False], bool)[codes])

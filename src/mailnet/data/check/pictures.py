@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from mailnet.data.config import PixelConfig
+from mailnet.data.config import ImageConfig, PixelConfig
 from mailnet.data.images import load_scan
 from mailnet.data.preprocess import LUMINANCE, prepare, to_unit
 from mailnet.data.progress import progress
@@ -114,11 +114,22 @@ def _read(pictures: Pictures, file: int, section: PixelConfig) -> None:
     digest.update(values.data)
     pictures.digest[file] = tuple(np.frombuffer(digest.digest(), np.uint64).tolist())
     pictures.shape[file] = values.shape[:3]
-    pictures.thumbnail[file] = thumbnail(image)
+    pictures.thumbnail[file] = thumbnail(_unpadded(image, values.shape, section))
     pictures.mean[file] = to_unit(image).mean()
     pictures.bright[file] = (image == np.iinfo(image.dtype).max).mean()
     pictures.constant[file] = image.min() == image.max()
     pictures.readable[file] = True
+
+
+def _unpadded(image: np.ndarray, shape: tuple[int, ...], section: PixelConfig) -> np.ndarray:
+    """Return an image without the bars of a letterbox, which would make all images alike."""
+    if not isinstance(section, ImageConfig) or section.resize != "letterbox":
+        return image
+    (height, width), (tall, wide) = shape[1:3], section.size
+    scale = min(tall / height, wide / width)
+    h, w = max(1, round(height * scale)), max(1, round(width * scale))
+    top, left = (tall - h) // 2, (wide - w) // 2
+    return image[:, top : top + h, left : left + w]
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:

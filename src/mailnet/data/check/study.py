@@ -62,7 +62,8 @@ def check_study(config: StudyConfig) -> CheckReport:
     free, report.unjudged = judge_columns(columns, tasks)
     findings += free
     if splits.max(initial=-1) > 0:
-        findings += judge_groups({name: cells for name, (_, cells) in columns.items()}, splits)
+        texts = {name: cells for name, (_, cells) in columns.items()}
+        findings += judge_groups(texts, splits, config.group is not None)
     if tables_fit:
         try:
             fit_tables(config, frame)
