@@ -12,6 +12,8 @@ from mailnet.data.check.pictures import Pictures
 from mailnet.data.check.similar import similar_pairs
 from mailnet.data.config import SPLITS
 
+# A label is doubted only where two pictures are copies almost surely.
+SURE = 0.98
 _MOVE = "Keep it in one split, or give these studies one group"
 _LABEL = "Look at the pairs and correct the labels, or leave such studies out"
 
@@ -43,7 +45,7 @@ def find_duplicates(
         yield _leak("near-duplicates", text, name, near[across][order], splits)
     alike = [_same(rows, picture.reshape(-1), values) for values in labels.values()]
     for (task, values), exact in zip(labels.items(), alike, strict=True):
-        both = (values[near] >= 0).all(axis=1) & (values[near[:, 0]] != values[near[:, 1]])
+        both = (values[near] >= 0).all(axis=1) & (values[near[:, 0]] != values[near[:, 1]]) & (shares >= SURE)
         pairs = np.concatenate([exact, near[both]])
         if len(pairs):
             yield Finding(
