@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi, apply_windowing
 
+from mailnet.data.config import ImageConfig, Window
 from mailnet.data.dicom import count_planes
 from mailnet.data.dicom.geometry import turn_to
 from mailnet.data.dicom.values import window
+from mailnet.data.images import load_image
 from mailnet.data.readers import read_scan
 from mailnet.data.scan import Planes, Reading
 from mailnet.errors import DataError
@@ -54,7 +56,7 @@ def saved(folder: Path, array: NDArray[Any], **tags: Any) -> str:
 
 
 def reference(path: Path) -> tuple[NDArray[Any], Dataset]:
-    """(D, H, W, C) of pydicom alone, after the documented steps, before MONOCHROME1 is mirrored."""
+    """(D, H, W, C) of pydicom alone, after the documented steps."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         data = pydicom.dcmread(path)
@@ -84,9 +86,7 @@ def test_samples(samples: Path) -> None:
             continue
         scan = read_scan(str(path))
         expected, data = reference(path)
-        if data.PhotometricInterpretation == "MONOCHROME1":
-            span = np.array([0, 2**data.BitsStored - 1]) * float(data.get("RescaleSlope") or 1)
-            expected = span.sum() + 2 * float(data.get("RescaleIntercept") or 0) - expected
+        assert (scan.mirror is not None) == (data.PhotometricInterpretation == "MONOCHROME1")
         if "eCT" in path.name:
             # Its frames are stored against the direction of their normal.
             expected = expected[::-1]
@@ -203,12 +203,30 @@ def test_monochrome1_is_mirrored_within_what_can_be_stored(tmp_path: Path, bits:
     kind = np.dtype(f"{'i' if signed else 'u'}{1 if bits == 8 else 2}")
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
     array = np.linspace(low, high, 120).astype(kind).reshape(12, 10)
-    tags = {"BitsStored": bits, "HighBit": bits - 1, "PhotometricInterpretation": "MONOCHROME1"}
-    values = read_scan(saved(tmp_path, array, **tags)).values[0, ..., 0]
-    np.testing.assert_array_equal(values, low + high - array.astype(int))
-    tags |= {"RescaleSlope": 1, "RescaleIntercept": -1000}
-    values = read_scan(saved(tmp_path, array, **tags)).values[0, ..., 0]
-    np.testing.assert_array_equal(values, low + high - array.astype(int) - 1000)
+    tags = {"BitsStored": bits, "HighBit": bits - 1}
+    section = ImageConfig(size=(12, 10), range=None if kind != "i1" else (low, high))
+    mirrored = load_image(saved(tmp_path, (low + high - array.astype(int)).astype(kind), **tags), section)
+    path = saved(tmp_path, array, PhotometricInterpretation="MONOCHROME1", **tags)
+    np.testing.assert_array_equal(read_scan(path).values[0, ..., 0], array)
+    assert read_scan(path).mirror == low + high
+    image = load_image(path, section)
+    assert image.dtype == mirrored.dtype
+    np.testing.assert_array_equal(image, mirrored)
+    tags |= {"RescaleSlope": 1, "RescaleIntercept": -1000, "PhotometricInterpretation": "MONOCHROME1"}
+    assert read_scan(saved(tmp_path, array, **tags)).mirror == low + high - 2000
+
+
+def test_what_is_declared_is_in_the_units_of_monochrome1(tmp_path: Path) -> None:
+    array = np.linspace(0, 4095, 120).astype(np.uint16).reshape(12, 10)
+    tags: dict[str, Any] = {"BitsStored": 12, "HighBit": 11, "WindowCenter": 1000.5, "WindowWidth": 501}
+    for keys in ({"window": {"center": 1000, "width": 500}}, {"range": (0, 4095)}, {"percentiles": (2, 90)}):
+        section = ImageConfig(size=(12, 10), **keys)
+        plain = load_image(saved(tmp_path, array, **tags), section).astype(int)
+        inverse = load_image(saved(tmp_path, array, PhotometricInterpretation="MONOCHROME1", **tags), section)
+        np.testing.assert_allclose(inverse, 65535 - plain, atol=1)
+    own = load_image(str(tmp_path / "a.dcm"), ImageConfig(size=(12, 10), window="file"))
+    given = load_image(str(tmp_path / "a.dcm"), ImageConfig(size=(12, 10), window=Window(center=1000, width=500)))
+    np.testing.assert_allclose(own.astype(int), given, atol=1)
 
 
 def test_modality_lut(tmp_path: Path) -> None:

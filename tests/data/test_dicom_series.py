@@ -217,6 +217,7 @@ def test_uneven_series(tmp_path: Path) -> None:
     for name, text, plane, tags in (
         ("size", "several sizes: i001.dcm 6 x 4, z.dcm 3 x 4", VOLUME[0, :, :3], {}),
         ("spacing", "several pixel spacings: i001.dcm, z.dcm", VOLUME[0], {"PixelSpacing": [0.7, 0.9]}),
+        ("polarity", "low values are bright.*i001.dcm, z.dcm", VOLUME[0], {"PhotometricInterpretation": "MONOCHROME1"}),
         ("colour", "grey and colour planes: i001.dcm, z.dcm", np.stack([VOLUME[0]] * 3, axis=2), {}),
         ("turn", "several directions", VOLUME[0], {"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}),
         ("frames", "6 files of one series, of which 1 have several", VOLUME[:2, :2].reshape(4, 6), {"frames": 2}),

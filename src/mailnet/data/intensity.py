@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mailnet.data.config import PixelConfig
+from mailnet.data.config import PixelConfig, Window
 from mailnet.data.scan import Scan
 from mailnet.errors import DataError
 
@@ -15,7 +15,7 @@ LARGEST = 1e38
 
 
 def interval(values: np.ndarray, scan: Scan, section: PixelConfig) -> tuple[float, float]:
-    """Return the values of a file that become 0 and 1; those beyond are clipped.
+    """Return the values of a file that become 0 and 1, falling where low values are bright; those beyond are clipped.
 
     Args:
         values: (D, H, W, C) integers or floating-point numbers, those of the file that are taken.
@@ -34,6 +34,17 @@ def interval(values: np.ndarray, scan: Scan, section: PixelConfig) -> tuple[floa
             "has no window of its own, as only DICOM files do",
             remedy="Declare the modality's 'window': {center, width}",
         )
+    declared = _declared(values, section)
+    if scan.mirror is None:
+        return declared or _whole(values)
+    if declared is not None:
+        return declared[1], declared[0]
+    low, high = _whole(values)
+    return scan.mirror - low, scan.mirror - high
+
+
+def _declared(values: np.ndarray, section: PixelConfig) -> tuple[float, float] | None:
+    """Return the ends of what is declared, which the values are checked against; None where nothing is."""
     whole = WHOLE_RANGE.get(values.dtype.name)
     if whole is None or section.range not in (None, whole):
         low, high = _extent(values)
@@ -42,14 +53,18 @@ def interval(values: np.ndarray, scan: Scan, section: PixelConfig) -> tuple[floa
                 f"has values from {low:g} to {high:g}, outside the declared range {list(section.range)}",
                 remedy="Correct the modality's 'range' or the file",
             )
-    if section.window is not None:
+    if isinstance(section.window, Window):
         return section.window.center - section.window.width / 2, section.window.center + section.window.width / 2
     if section.percentiles is not None:
         low, high = np.percentile(values, section.percentiles)
         return float(low), float(high)
-    if section.range is not None:
-        return section.range
+    return section.range
+
+
+def _whole(values: np.ndarray) -> tuple[float, float]:
+    whole = WHOLE_RANGE.get(values.dtype.name)
     if whole is None:
+        low, high = _extent(values)
         raise DataError(
             f"holds {values.dtype} values ({low:g} to {high:g}), which have no range of their own",
             remedy="Declare the modality's 'range': [lowest, highest], its 'window' or 'percentiles'",

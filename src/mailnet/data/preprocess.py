@@ -29,14 +29,16 @@ def prepare(scan: Scan, section: PixelConfig) -> np.ndarray:
 
     Returns:
         (C, H, W) or (C, D, H, W): uint8 where the file has 8 bits and its whole range is used, else uint16; 0 is the
-        lowest value of the range or window, 255 or 65535 the highest. Neighbouring planes of an image are channels one
-        after the other.
+        darkest value of the range or window, 255 or 65535 the brightest. Neighbouring planes of an image are channels
+        one after the other.
 
     Raises:
         DataError: The planes, the channels, the units or the values do not fit; says what was seen.
     """
     values = _checked(scan.values, section)
     low, high = interval(values, scan, section)
+    if values.dtype == np.uint8 and (high, low) == BYTE:
+        values, low, high = np.uint8(255) - values, *BYTE
     if isinstance(section, VolumeConfig):
         return _volume(values, scan, section, low, high)
     assert isinstance(section, ImageConfig)
@@ -134,7 +136,7 @@ def _by_rows(image: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> n
 
 
 def _unit(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Map [low, high] to [0, 1], what lies outside of a window to its ends."""
+    """Map ``low`` to 0 and ``high`` to 1, what lies outside of a window to its ends."""
     if high == low:  # two percentiles of a file that is nearly all of one value
         return (values > high).astype(np.float32)
     unit: np.ndarray = ((values.astype(np.float64) - low) / (high - low)).clip(0, 1).astype(np.float32)

@@ -124,12 +124,15 @@ class Scan:
             single plane without a thickness the first is NaN.
         units: Such as ``HU``; None where the file does not say.
         unit_range: The values are in [0, 1] already, since the file's own window was applied.
+        mirror: The lowest and the highest value that the file can have, added, where low values are bright
+            (MONOCHROME1 of DICOM); None where high ones are.
     """
 
     values: np.ndarray
     spacing: tuple[float, float, float] | None = None
     units: str | None = None
     unit_range: bool = False
+    mirror: float | None = None
 
     def picture(self) -> np.ndarray:
         """Return (H, W) or (H, W, C) of a file with one plane.

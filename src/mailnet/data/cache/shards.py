@@ -20,7 +20,7 @@ from mailnet.errors import RunError
 from mailnet.files import read_json, replacing, write_json
 
 # Raised when preprocessing or the layout changes, so that older images are not taken for current ones.
-VERSION = 2
+VERSION = 3
 SHARD_BYTES = 2**26
 ABANDONED_SECONDS = 3600.0
 KEY = np.dtype("S16")

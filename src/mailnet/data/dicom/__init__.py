@@ -1,7 +1,7 @@
 """DICOM files, series and directories.
 
-A file's values pass through the steps of the standard: decompression, colour as RGB, modality LUT or rescale, then
-either MONOCHROME1 mirrored so that high is bright, or the file's own window.
+A file's values pass through the steps of the standard: decompression, colour as RGB, modality LUT or rescale, and the
+file's own window where it is asked for. Low values of MONOCHROME1 stay low, and are said to be bright.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def read_dicom(content: bytes, reading: Reading) -> Scan:
         reading: What is wanted of it.
 
     Returns:
-        Its frames as planes, by position where each says its own, else as they are stored; high values are bright.
+        Its frames as planes, by position where each says its own, else as they are stored.
 
     Raises:
         DataError: It is no DICOM image, broken, too large, or no decoder is installed; names no value of its header.

@@ -240,6 +240,9 @@ def _check_even(sources: list[Source], members: list[Member], places: list[Place
             raise DataError(f"has planes of several sizes: {seen} pixels", remedy=_CHOOSE)
         if mine.channels != first.channels:
             raise DataError(f"has grey and colour planes: {members[0].name}, {member.name}", remedy=_CHOOSE)
+        if "MONOCHROME1" in (mine.photometric, first.photometric) and mine.photometric != first.photometric:
+            message = f"has planes of which low values are bright, and high ones: {members[0].name}, {member.name}"
+            raise DataError(message, remedy=_CHOOSE)
         one, other = places[0].pixel, place.pixel
         if one != other and (one is None or other is None or not np.allclose(one, other, rtol=1e-3)):
             raise DataError(f"has planes of several pixel spacings: {members[0].name}, {member.name}", remedy=_CHOOSE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from mailnet.data.dicom.geometry import (
     turn_to,
 )
 from mailnet.data.dicom.header import Layout, text
-from mailnet.data.dicom.values import bright, modality_of, type_of, values_of, windowed
+from mailnet.data.dicom.values import mirror_of, modality_of, type_of, values_of, windowed
 from mailnet.data.scan import Reading, Scan
 from mailnet.errors import DataError
 
@@ -127,18 +127,18 @@ def read_stack(stack: Stack, reading: Reading) -> Scan:
         depth = len(stack.planes)
         wanted = [depth - 1 - plane if flips[0] else plane for plane in reading.planes.of(depth)]
         rising = sorted(set(wanted))
-        values, units = _decoded([stack.planes[plane] for plane in rising], reading)
-        values = values[[rising.index(plane) for plane in wanted]]
+        scan = _decoded([stack.planes[plane] for plane in rising], reading)
+        values = scan.values[[rising.index(plane) for plane in wanted]]
         values = _turned(values, order, (False, *flips[1:]))
     else:
-        values, units = _decoded(stack.planes, reading)
-        values = _turned(values, order, flips)
+        scan = _decoded(stack.planes, reading)
+        values = _turned(scan.values, order, flips)
         if reading.planes is not None:
             values = values[reading.planes.of(len(values))]
     spacing = stack.spacing
     if spacing is not None:
         spacing = (spacing[order[0]], spacing[order[1]], spacing[order[2]])
-    return Scan(values, spacing=spacing, units=units, unit_range=reading.file_window)
+    return replace(scan, values=values, spacing=spacing)
 
 
 def _groups(source: Source, frames: int) -> bool:
@@ -184,8 +184,8 @@ def _turned(values: np.ndarray, order: tuple[int, int, int], flips: tuple[bool, 
     return turned[tuple(slice(None, None, -1) if flip else slice(None) for flip in flips)]
 
 
-def _decoded(planes: list[tuple[Source, int]], reading: Reading) -> tuple[np.ndarray, str | None]:
-    """Return (D, H, W, C) values and their units."""
+def _decoded(planes: list[tuple[Source, int]], reading: Reading) -> Scan:
+    """Return planes as they are stored, without their spacing."""
     kinds = [modality_of(source.header, source.layout, frame) for source, frame in planes]
     types = {type_of(source.layout, kind) for (source, _), kind in zip(planes, kinds, strict=True)}
     floating = reading.file_window or any(kind.kind == "f" for kind in types)
@@ -204,8 +204,6 @@ def _decoded(planes: list[tuple[Source, int]], reading: Reading) -> tuple[np.nda
                 plane = values_of(stored, source.layout, kinds[place])
                 if reading.file_window:
                     plane = windowed(plane, dataset, source.layout, planes[place][1])
-                else:
-                    plane = bright(plane, source.layout, kinds[place])
                 if values is None:
                     kind = plane.dtype if layout.channels == 3 else joined
                     values = np.empty((len(planes), layout.rows, layout.columns, layout.channels), kind)
@@ -213,7 +211,13 @@ def _decoded(planes: list[tuple[Source, int]], reading: Reading) -> tuple[np.nda
         except DataError as error:
             raise DataError(error.message, file=source.file, remedy=error.remedy) from None
     assert values is not None
-    return values, units.pop() if len(units) == 1 else None
+    mirror = mirror_of([(source.layout, kind) for (source, _), kind in zip(planes, kinds, strict=True)])
+    return Scan(
+        values,
+        units=units.pop() if len(units) == 1 else None,
+        unit_range=reading.file_window,
+        mirror=None if reading.file_window else mirror,
+    )
 
 
 def _millimetres(places: list[float]) -> str:

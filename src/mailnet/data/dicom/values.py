@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,7 +130,7 @@ def type_of(layout: Layout, modality: Modality) -> np.dtype[Any]:
 
 
 def values_of(stored: np.ndarray, layout: Layout, modality: Modality) -> np.ndarray:
-    """Return the values of a plane in their units, before its polarity.
+    """Return the values of a plane in their units.
 
     Args:
         stored: (H, W, C).
@@ -150,20 +151,12 @@ def values_of(stored: np.ndarray, layout: Layout, modality: Modality) -> np.ndar
     return values
 
 
-def bright(values: np.ndarray, layout: Layout, modality: Modality) -> np.ndarray:
-    """Return values whose high ones are bright: those of MONOCHROME1 are mirrored within what a file can have.
-
-    A value v becomes lowest + highest - v, of those that the stored bits allow, so that a range that was declared holds
-    before and after; of floating numbers, of those that the plane has.
-    """
-    if layout.photometric != "MONOCHROME1":
-        return values
-    total = values.min() + values.max() if layout.floating else sum(span_of(layout, modality))
-    if values.dtype.kind != "f":
-        # Modulo the type's size, in which the result fits though the sum may not.
-        total = np.array(int(total)).astype(values.dtype)
-    mirrored: np.ndarray = np.subtract(total, values, dtype=values.dtype)
-    return mirrored
+def mirror_of(planes: Sequence[tuple[Layout, Modality]]) -> float | None:
+    """Return the lowest and the highest value that planes can have, added, where low ones are bright; else None."""
+    if planes[0][0].photometric != "MONOCHROME1":
+        return None
+    lowest, highest = zip(*(span_of(layout, modality) for layout, modality in planes), strict=True)
+    return min(lowest) + max(highest)
 
 
 def windowed(values: np.ndarray, dataset: Any, layout: Layout, frame: int) -> np.ndarray:
