@@ -155,8 +155,8 @@ def mirror_of(planes: Sequence[tuple[Layout, Modality]]) -> float | None:
     """Return the lowest and the highest value that planes can have, added, where low ones are bright; else None."""
     if planes[0][0].photometric != "MONOCHROME1":
         return None
-    lowest, highest = zip(*(span_of(layout, modality) for layout, modality in planes), strict=True)
-    return min(lowest) + max(highest)
+    spans = [span_of(layout, modality) for layout, modality in planes]
+    return min(low for low, _ in spans) + max(high for _, high in spans)
 
 
 def windowed(values: np.ndarray, dataset: Any, layout: Layout, frame: int) -> np.ndarray:
