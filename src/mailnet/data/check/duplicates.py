@@ -84,7 +84,7 @@ def _near(
         differ: np.ndarray = ((marks[a] != marks[b]) & (marks[a] >= 0) & (marks[b] >= 0)).any(axis=1)
         return np.asarray(differ & (picture[a] != picture[b]))
 
-    pairs, shares = similar_pairs(pictures.thumbnail[pictures.file[rows]], wanted)
+    pairs, shares = similar_pairs(pictures.thumbnail, pictures.file[rows], wanted)
     # The training study stands first, and beside it in turn all that the other stands for.
     turn = splits[rows[pairs[:, 0]]] > splits[rows[pairs[:, 1]]]
     pairs[turn] = pairs[turn][:, ::-1]

@@ -31,25 +31,26 @@ BORDER = 2
 
 
 def similar_pairs(
-    thumbnails: np.ndarray, wanted: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    thumbnails: np.ndarray, places: np.ndarray, wanted: Callable[[np.ndarray, np.ndarray], np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the pairs of pictures that are nearly the same.
 
     Args:
-        thumbnails: (n, S, S) uint8, none of one value only.
-        wanted: ``f(a, b) -> bool`` of (m,) positions: whether these pairs matter.
+        thumbnails: (F, S, S) uint8.
+        places: (n,) int, which of them to compare, none of one value only; a copy of a million would take memory.
+        wanted: ``f(a, b) -> bool`` of (m,) positions in ``places``: whether these pairs matter.
 
     Returns:
-        (m, 2) int64 positions with the lower first, and (m,) the share of the detail explained.
+        (m, 2) int64 positions in ``places`` with the lower first, and (m,) the share of the detail explained.
 
     Source:
         Datar, Immorlica, Indyk, Mirrokni: Locality-sensitive hashing based on p-stable distributions, SCG 2004.
         Lucas and Kanade: An iterative image registration technique, IJCAI 1981.
     """
-    n = len(thumbnails)
+    n = len(places)
     if n < 2:
         return np.zeros((0, 2), np.int64), np.zeros(0)
-    leading = _components(thumbnails)
+    leading = _components(thumbnails, places)
     codes = np.zeros(0, np.int64)
     for table in range(TABLES):
         codes = np.union1d(codes, _proposed(leading, table, wanted))
@@ -57,7 +58,7 @@ def similar_pairs(
     shares = np.zeros(len(pairs))
     for start in range(0, len(pairs), CHUNK):
         part = pairs[start : start + CHUNK]
-        first, second = thumbnails[part[:, 0]], thumbnails[part[:, 1]]
+        first, second = thumbnails[places[part[:, 0]]], thumbnails[places[part[:, 1]]]
         shares[start : start + CHUNK] = np.maximum(explained(first, second), explained(second, first))
     same = shares >= SAME
     return pairs[same], shares[same]
@@ -88,15 +89,15 @@ def explained(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return result
 
 
-def _components(thumbnails: np.ndarray) -> np.ndarray:
+def _components(thumbnails: np.ndarray, places: np.ndarray) -> np.ndarray:
     """Return (n, 24) float32: the leading components of the pictures, each of mean 0 and length 1 before."""
     random = np.random.default_rng(0)
-    n = len(thumbnails)
+    n = len(places)
     chosen = np.sort(random.choice(n, min(n, SAMPLE), replace=False))
-    sample = _unit(thumbnails[chosen])
+    sample = _unit(thumbnails[places[chosen]])
     _, axes = np.linalg.eigh(sample.T @ sample)
     axes = axes[:, ::-1][:, :COMPONENTS].astype(np.float32)
-    return np.concatenate([_unit(thumbnails[k : k + CHUNK]) @ axes for k in range(0, n, CHUNK)])
+    return np.concatenate([_unit(thumbnails[places[k : k + CHUNK]]) @ axes for k in range(0, n, CHUNK)])
 
 
 def _proposed(leading: np.ndarray, table: int, wanted: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
