@@ -159,3 +159,13 @@ def test_members_with_names_that_lead_elsewhere_are_never_written(tmp_path: Path
     # Members are read as bytes, whatever they are called; no file is made of them.
     assert read_bytes(f"{tmp_path}/a.zip!{name}") == content.getvalue()
     assert sorted(tmp_path.parent.rglob("*.png")) == before
+
+
+def test_more_archives_than_a_process_may_open(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    for n in range(40):
+        np.savez(tmp_path / f"{n}.npz", a=np.full((8, 8), n, np.uint8))
+    for n in (*range(40), 0):
+        assert load_image(f"{tmp_path}/{n}.npz!a", ImageConfig(size=(8, 8))).max() == n
+    if before:
+        assert len(os.listdir("/proc/self/fd")) < before + 20

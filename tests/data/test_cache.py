@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import tracemalloc
+import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -181,13 +182,39 @@ def test_augmentation_is_no_preprocessing(images: list[str], reads: list[str]) -
 
 
 def test_a_moved_folder_is_found_again(images: list[str], reads: list[str], tmp_path: Path) -> None:
-    load(images)
-    moved = tmp_path / "elsewhere"
-    moved.mkdir()
+    before, after = tmp_path / "here", tmp_path / "elsewhere"
+    before.mkdir()
     for path in filter(None, images):
-        os.rename(path, moved / Path(path).name)
-    load([path and str(moved / Path(path).name) for path in images])
+        os.rename(path, before / Path(path).name)
+    load([path and str(before / Path(path).name) for path in images])
+    before.rename(after)
+    load([path and str(after / Path(path).name) for path in images])
     assert len(reads) == 19
+
+
+def test_files_of_one_name_size_and_time_are_told_apart(tmp_path: Path) -> None:
+    for folder, value in (("a", 10), ("b", 200)):
+        path = tmp_path / folder / "1.npy"
+        path.parent.mkdir()
+        np.save(path, np.full((8, 8), value, np.uint8))
+        os.utime(path, (315532800, 315532800))
+        assert load([str(path)])[0][0].max() == value
+    np.save(path, np.full((8, 8), 100, np.uint8))
+    os.utime(path, (315532800, 315532800))
+    assert load([str(path)])[0][0].max() == 100
+
+
+def test_members_of_one_checksum_and_size_are_told_apart(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("1.npy", b"same")
+        archive.writestr("2.npy", b"same")
+    one, other = find_keys([f"{tmp_path}/a.zip!{n}.npy" for n in (1, 2)], Locator(tmp_path))
+    assert one != other
+
+
+def test_a_path_that_no_file_can_have(tmp_path: Path) -> None:
+    _, problems = load([f"{tmp_path}/a\0b.png"])
+    assert list(problems) == [0]
 
 
 def test_one_deeper_image_makes_the_array_deeper(images: list[str]) -> None:

@@ -25,6 +25,9 @@ MAX_RATIO = 1032
 _ANY_SIZE = 2**63
 _RESTORE = "Restore the file, or leave the study out with --skip-bad"
 
+# Archives that a thread keeps open: a data set may have one a patient, more than a process may open.
+KEPT_OPEN = 8
+
 _open = threading.local()
 
 
@@ -70,7 +73,7 @@ def open_binary(location: str, limit: int = MAX_BYTES) -> Iterator[tuple[IO[byte
 
 
 def open_zip(path: str) -> zipfile.ZipFile:
-    """Return the open archive; each thread keeps its own until the file changes.
+    """Return the open archive; each thread keeps its own few until the file changes.
 
     Raises:
         DataError: It is missing or no whole zip.
@@ -79,9 +82,14 @@ def open_zip(path: str) -> zipfile.ZipFile:
         status = os.stat(path)
         key = (status.st_mtime_ns, status.st_size)
         archives: dict[str, tuple[tuple[int, int], zipfile.ZipFile]] = _open.__dict__.setdefault("zips", {})
-        if path not in archives or archives[path][0] != key:
-            archives[path] = (key, zipfile.ZipFile(path))
-        return archives[path][1]
+        known, archive = archives.pop(path, (None, None))
+        if archive is None or known != key:
+            archive = zipfile.ZipFile(path)
+        # The one used last comes last.
+        archives[path] = (key, archive)
+        if len(archives) > KEPT_OPEN:
+            del archives[next(iter(archives))]
+        return archive
 
 
 def member_info(archive: zipfile.ZipFile, member: str, location: str, limit: int = MAX_BYTES) -> zipfile.ZipInfo:
@@ -259,12 +267,12 @@ def identity(location: str, name: str) -> str:
 
     Args:
         location: As ``read_image`` takes it.
-        name: The location as seen from the data root, the same on every machine.
+        name: The location as seen from the data root, which may be moved.
 
     Returns:
-        The checksum of a zip or npz member; name, size, time of change and permissions of a plain file; name and a
-        digest of the listing of a folder, for a DICOMDIR of its folder; empty where there is no such file. A plane adds
-        its own.
+        The name, with checksum and size of a zip or npz member; with size, times of change and inode of a plain file;
+        with a digest of these of all files in a folder, for a DICOMDIR of those in its folder; empty where there is no
+        such file. A plane adds its own.
     """
     location, plane = split_plane(location)
     if plane is not None:
@@ -278,15 +286,19 @@ def identity(location: str, name: str) -> str:
             path = os.path.dirname(path)
         if os.path.isdir(path):
             files = sorted(os.path.join(where, file) for where, _, names in os.walk(path) for file in names)
-            seen = ((file, os.stat(file)) for file in files)
-            listing = [(os.path.relpath(file, path), own.st_size, own.st_mtime_ns) for file, own in seen]
+            listing = [(os.path.relpath(file, path), _state(file)) for file in files]
             return f"{name} {hashlib.sha256(repr(listing).encode()).hexdigest()}"
         if member is None:
-            status = os.stat(path)
-            return f"{name} {status.st_size} {status.st_mtime_ns} {status.st_mode}"
-        array, _, index = member.partition("/")
+            return f"{name} {_state(path)}"
         inside = path.lower().endswith(".npz")
-        info = open_zip(path).NameToInfo.get(f"{array}.npy" if inside else member)
-        return "" if info is None else f"{info.CRC:08x} {info.file_size} {index if inside else ''}"
-    except (OSError, DataError):
+        info = open_zip(path).NameToInfo.get(f"{member.partition('/')[0]}.npy" if inside else member)
+        # By the checksum alone, two of 100,000 members of one size would likely be taken for the same.
+        return "" if info is None else f"{name} {info.CRC:08x} {info.file_size}"
+    except (OSError, ValueError, DataError):
         return ""
+
+
+def _state(path: str) -> tuple[int, ...]:
+    status = os.stat(path)
+    # What unpacks an archive often sets the first time of every file to the same.
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
