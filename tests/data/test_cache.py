@@ -520,6 +520,23 @@ def test_a_shard_deleted_on_the_way_is_decoded_again(
     np.testing.assert_array_equal(array[19][0], pixels(images[19]))
 
 
+def test_a_shard_that_cannot_be_opened_is_kept(images: list[str], cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load(images)
+    whole = files(cache)
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np.lib.format, "open_memmap", refused)
+        with pytest.raises(RunError, match=r"cannot be read \(Too many open files\).*ulimit -n"):
+            load(images)
+    assert files(cache) == whole
+    monkeypatch.setattr(os, "utime", refused)
+    assert load(images)[0][0].any()
+    assert files(cache) == whole
+
+
 def test_a_new_cache_is_its_owners_alone(images: list[str], cache: Path) -> None:
     load(images)
     assert all(folder.stat().st_mode & 0o077 == 0 for folder in (cache, *cache.iterdir()))

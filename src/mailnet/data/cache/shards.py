@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -68,12 +69,22 @@ class Shard:
         return np.zeros(0, KEY)
 
     def open(self, count: int, item: tuple[int, ...]) -> np.ndarray | None:
-        """Return the images as a memory map (count, *item) and note the use; None where deleted or damaged."""
+        """Return the images as a memory map (count, *item) and note the use; None where deleted or damaged.
+
+        Raises:
+            RunError: The system refuses, for example since too many files are open.
+        """
         try:
             images: np.ndarray = np.load(self.images, mmap_mode="r", allow_pickle=False)
-            os.utime(self.keys)
-        except (OSError, ValueError, EOFError):
+        except (FileNotFoundError, ValueError, EOFError):
             return None
+        except OSError as error:
+            remedy = "Allow the process more open files: ulimit -n 65536" if error.errno == errno.EMFILE else None
+            remedy = remedy or "Restore the rights of the file, or choose another folder with --cache"
+            raise RunError(f"cannot be read ({error.strerror})", file=self.images, remedy=remedy) from error
+        # Of another user's cache only the time of the last use cannot be noted.
+        with suppress(OSError):
+            os.utime(self.keys)
         fits = images.shape == (count, *item) and images.dtype in (np.uint8, np.uint16)
         return images if fits else None
 
