@@ -104,6 +104,16 @@ def test_planes_of_arrays_are_counted_by_their_header(tmp_path: Path) -> None:
         count_planes(f"{tmp_path}/b.npy", section)
 
 
+def test_a_side_of_endless_length(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((2**19, 2, 2), np.uint8))
+    np.save(tmp_path / "b.npy", np.zeros((2, 2, 2**19), np.uint8))
+    for name in ("a.npy", "b.npy"):
+        refused(f"{tmp_path}/{name}", "has 524,288 planes, rows or columns", Reading(volume=True))
+    with pytest.raises(DataError, match="has 524,288 planes"):
+        count_planes(f"{tmp_path}/a.npy", ImageConfig(slice="all"))
+    assert load_image(f"{tmp_path}/b.npy", ImageConfig(slice=0)).shape == (1, 128, 128)
+
+
 def test_a_member_that_is_a_link_is_refused(tmp_path: Path) -> None:
     info = zipfile.ZipInfo("a.png")
     info.create_system, info.external_attr = 3, (stat.S_IFLNK | 0o777) << 16

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 import sys
 import tracemalloc
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import dataset
+from dicom_files import dataset, write
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import Decoder
@@ -26,7 +27,9 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from mailnet.data.config import ImageConfig
 from mailnet.data.dicom import codestream, files
+from mailnet.data.images import count_planes
 from mailnet.data.readers import read_scan
 from mailnet.data.scan import Reading
 from mailnet.errors import DataError
@@ -136,6 +139,13 @@ def test_the_limits_are_those_of_the_modality(tmp_path: Path) -> None:
 )
 def test_compressed_pixels_that_lie(tmp_path: Path, syntax: UID, frame: bytes, text: str) -> None:
     refused(compressed(tmp_path / "a.dcm", syntax, [frame]), text)
+
+
+def test_more_frames_than_memory_holds(tmp_path: Path) -> None:
+    path = str(write(tmp_path / "a.dcm", np.zeros((4, 4), np.uint8), NumberOfFrames=2_000_000_000))
+    for read in (read_scan, functools.partial(count_planes, section=ImageConfig(slice="all"))):
+        with pytest.raises(DataError, match="has 2,000,000,000 planes"):
+            read(path)
 
 
 def test_fewer_frames_than_the_header_says(tmp_path: Path) -> None:

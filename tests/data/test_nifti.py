@@ -209,6 +209,17 @@ def test_wrong_headers(tmp_path: Path, change: Callable[[Any], None], text: str)
     refused(path + ".gz", text)
 
 
+def test_more_planes_than_memory_holds(tmp_path: Path) -> None:
+    header = nibabel.Nifti2Header()
+    header.set_data_shape((1, 1, 2**40))
+    header.set_data_dtype(np.uint8)
+    header.set_sform(np.eye(4), 1)
+    header["vox_offset"] = 544
+    (tmp_path / "a.nii").write_bytes(header.binaryblock + bytes(100))
+    with pytest.raises(DataError, match="planes, rows or columns"):
+        count_planes(str(tmp_path / "a.nii"), ImageConfig(slice="all"))
+
+
 def test_a_small_file_that_announces_much_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     path = changed(tmp_path / "a.nii", lambda header: header.__setitem__("dim", [3, 600, 600, 600, 1, 1, 1, 1]))
     Path(path + ".gz").write_bytes(gzip.compress(Path(path).read_bytes() + bytes(50_000)))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from PIL import Image
 from mailnet.data.cache import threads
 from mailnet.data.config import PixelConfig, SplitConfig, StudyConfig
 from mailnet.data.preprocess import to_unit
-from mailnet.data.study import load_study
+from mailnet.data.study import channel_statistics, load_study
 from mailnet.errors import DataError
 
 Make = Callable[..., StudyConfig]
@@ -168,3 +169,15 @@ def test_real_studies_load(data_folder: Path, tmp_path: Path) -> None:
     assert len(data) == 360
     assert len(data.rows("train")) == 250
     assert 0.05 < (data.modalities["left"].mean or (0,))[0] < 0.6
+
+
+def test_statistics_of_volumes_need_little_memory() -> None:
+    volumes = np.random.default_rng(0).integers(0, 2**16, (24, 1, 8, 256, 256), dtype=np.uint16)
+    tracemalloc.start()
+    try:
+        mean, std = channel_statistics(volumes, np.arange(24))
+        assert tracemalloc.get_traced_memory()[1] < 2**27
+    finally:
+        tracemalloc.stop()
+    unit = volumes / 65535
+    np.testing.assert_allclose((*mean, *std), (unit.mean(), unit.std()), atol=1e-6)

@@ -89,7 +89,10 @@ def count_planes(location: str, section: PixelConfig) -> int:
             else:
                 with open_binary(location) as (stream, size):
                     shape = read_header(stream, size)[0]
-            return shape[0] if has_planes(len(shape), reading) else 1
+            if not has_planes(len(shape), reading):
+                return 1
+            reading.check_size(*shape[:3])
+            return shape[0]
         if kind == "registered":
             return len(read_scan(location, replace(reading, planes=Planes("all"))).values)
         return 1

@@ -76,12 +76,7 @@ def read_nifti(location: str, reading: Reading) -> Scan:
         DataError: It is none, broken, cut short or too large, does not say how it lies, or lacks what is wanted.
     """
     with _opened(location, reading) as (stream, size, packed):
-        header = _read_header(stream)
-        turn = _turn(header, reading)
-        depth, height, width = (header.shape[axis] for axis in turn.order)
-        reading.check_size(depth * header.frames, height, width)
-        if header.end > (size * MAX_RATIO if packed else size):
-            raise _cut_short(header)
+        header, turn = _read_layout(stream, size * MAX_RATIO if packed else size, reading)
         stored = _read_planes(stream, header, turn, reading)
         if packed and stored.size == math.prod(header.shape) * header.frames:
             stream.read(1)  # At the end of the stream gzip compares its checksum.
@@ -96,9 +91,9 @@ def count_planes(location: str, reading: Reading) -> int:
     Raises:
         DataError: As ``read_nifti``, as far as the header tells.
     """
-    with _opened(location, reading) as (stream, _, _):
-        header = _read_header(stream)
-    return header.shape[_turn(header, reading).order[0]]
+    with _opened(location, reading) as (stream, size, packed):
+        header, turn = _read_layout(stream, size * MAX_RATIO if packed else size, reading)
+    return header.shape[turn.order[0]]
 
 
 @contextmanager
@@ -112,6 +107,17 @@ def _opened(location: str, reading: Reading) -> Iterator[tuple[IO[bytes], int, b
             return
         with gzip.GzipFile(fileobj=stream, mode="rb") as unpacked:
             yield unpacked, size, True  # type: ignore[misc]
+
+
+def _read_layout(stream: IO[bytes], most: int, reading: Reading) -> tuple[Header, Turn]:
+    """Return the header of a file of at most so many bytes, and how to turn it; refuse what is too large."""
+    header = _read_header(stream)
+    turn = _turn(header, reading)
+    depth, height, width = (header.shape[axis] for axis in turn.order)
+    reading.check_size(depth, height, width, header.frames)
+    if header.end > most:
+        raise _cut_short(header)
+    return header, turn
 
 
 def _read_header(stream: IO[bytes]) -> Header:

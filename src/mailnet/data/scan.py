@@ -12,6 +12,7 @@ from mailnet.data.config import ImageConfig, PixelConfig, VolumeConfig
 from mailnet.errors import DataError
 
 Direction = Literal["axial", "coronal", "sagittal"]
+MAX_SIDE = 2**15
 _SHAPES = "A picture is (H, W) or (H, W, channels), a volume (planes, H, W) or (planes, H, W, channels)"
 
 
@@ -75,7 +76,7 @@ class Reading:
         """Largest size of a file in bytes: eight a voxel, and as much as a header may take."""
         return self.max_voxels * 8 + 2**20
 
-    def check_size(self, depth: int, height: int, width: int) -> None:
+    def check_size(self, depth: int, height: int, width: int, frames: int = 1) -> None:
         """Refuse a file by what its header says, before anything of that size is made.
 
         Raises:
@@ -86,9 +87,16 @@ class Reading:
                 f"has too many pixels: {width} x {height}, at most {self.max_pixels:,} are read",
                 remedy="Write it smaller, or raise the modality's 'max_pixels'",
             )
-        if depth * height * width > self.max_voxels:
+        # A volume is resampled along every axis; of images, each plane may become a study.
+        longest = max(depth, height, width) if self.volume else depth
+        if longest > MAX_SIDE:
             raise DataError(
-                f"has too many voxels: {depth} x {height} x {width}, at most {self.max_voxels:,} are read",
+                f"has {longest:,} planes, rows or columns, at most {MAX_SIDE:,} are read",
+                remedy="Divide it into several files",
+            )
+        if depth * height * width * frames > self.max_voxels:
+            raise DataError(
+                f"has too many voxels: {depth * frames} x {height} x {width}, at most {self.max_voxels:,} are read",
                 remedy="Write it smaller, or raise the modality's 'max_voxels'",
             )
 

@@ -21,7 +21,7 @@ from mailnet.errors import DataError, MailnetError
 from mailnet.specs import ModalitySpec, TaskSpec
 
 SAMPLE = 2000
-CHUNK = 64
+CHUNK = 2**22  # numbers that are counted at once
 TABLE_ROWS = 65536  # rows of a table that are brought into features at a time
 
 
@@ -186,8 +186,9 @@ def channel_statistics(images: Images, rows: np.ndarray) -> tuple[tuple[float, .
         rows = np.sort(np.random.default_rng(0).choice(rows, SAMPLE, replace=False))
     total = np.zeros(images.shape[1])
     squares = np.zeros(images.shape[1])
-    for start in range(0, len(rows), CHUNK):
-        part = to_unit(images[rows[start : start + CHUNK]]).astype(np.float64)
+    several = max(1, CHUNK // math.prod(images.shape[1:]))
+    for start in range(0, len(rows), several):
+        part = to_unit(images[rows[start : start + several]]).astype(np.float64)
         total += part.sum(axis=(0, *range(2, part.ndim)))
         squares += np.square(part).sum(axis=(0, *range(2, part.ndim)))
     count = len(rows) * math.prod(images.shape[2:])

@@ -33,7 +33,7 @@ def read_dicom(content: bytes, reading: Reading) -> Scan:
         DataError: It is no DICOM image, broken, too large, or no decoder is installed; names no value of its header.
     """
     dataset = open_content(content)
-    return read_stack(stack_of_file(Source(dataset, layout_of(dataset), lambda: dataset)), reading)
+    return read_stack(stack_of_file(Source(dataset, layout_of(dataset), lambda: dataset), reading), reading)
 
 
 @guarded
@@ -50,7 +50,7 @@ def read_folder(folder: str, reading: Reading) -> Scan:
     Raises:
         DataError: There is no series, or several, or planes are missing, double or uneven; names the files.
     """
-    return read_stack(stack_of_files(files_of(folder), reading.select), reading)
+    return read_stack(stack_of_files(files_of(folder), reading), reading)
 
 
 @guarded
@@ -64,7 +64,7 @@ def read_dicomdir(path: str, reading: Reading) -> Scan:
     Raises:
         DataError: As ``read_folder``, and where a file does not exist or lies elsewhere.
     """
-    return read_stack(stack_of_files(files_in(path), reading.select), reading)
+    return read_stack(stack_of_files(files_in(path), reading), reading)
 
 
 @guarded
@@ -83,9 +83,9 @@ def count_planes(location: str, reading: Reading) -> int:
 
 def _stack_at(location: str, reading: Reading) -> Stack:
     if os.path.isdir(location):
-        return stack_of_files(files_of(location), reading.select)
+        return stack_of_files(files_of(location), reading)
     path, member = split_location(location)
     if member is None and os.path.basename(path).lower() == "dicomdir":
-        return stack_of_files(files_in(path), reading.select)
+        return stack_of_files(files_in(path), reading)
     header = open_file(path, pixels=False) if member is None else open_content(read_bytes(location), pixels=False)
-    return stack_of_file(Source(header, layout_of(header), lambda: header))
+    return stack_of_file(Source(header, layout_of(header), lambda: header), reading)

@@ -16,6 +16,7 @@ from mailnet.data.dicom.files import DEFLATED, looks_like_dicom, open_file, told
 from mailnet.data.dicom.geometry import Place, axes_of, gaps, heights, place_of, repeated, same_direction
 from mailnet.data.dicom.header import kind_of, layout_of, text
 from mailnet.data.dicom.stack import Source, Stack, missing, spacing_of, stack_of_file
+from mailnet.data.scan import Reading
 from mailnet.data.values import nearest
 from mailnet.errors import DataError
 
@@ -57,12 +58,13 @@ class Member:
         return os.path.basename(self.path)
 
 
-def stack_of_files(paths: Iterable[str], select: Mapping[str, str]) -> Stack:
+def stack_of_files(paths: Iterable[str], reading: Reading) -> Stack:
     """Return the planes of the one series that is selected among files.
 
     Raises:
         DataError: There is no series, or several, or it is incomplete or uneven.
     """
+    select = reading.select
     _check_select(select)
     members = [Member(path, header) for path in paths if (header := _header(path)) is not None]
     if not members:
@@ -80,7 +82,7 @@ def stack_of_files(paths: Iterable[str], select: Mapping[str, str]) -> Stack:
             f"holds {len(_by_series(chosen))} series: {_list(chosen)}",
             remedy=f"Choose one with the modality's 'select', such as {_suggestion(chosen)}",
         )
-    return _stack(chosen)
+    return _stack(chosen, reading)
 
 
 def files_of(folder: str) -> list[str]:
@@ -183,11 +185,11 @@ def _pairs(select: Mapping[str, str]) -> str:
     return "{" + ", ".join(f"{keyword}: '{pattern}'" for keyword, pattern in select.items()) + "}"
 
 
-def _stack(members: list[Member]) -> Stack:
+def _stack(members: list[Member], reading: Reading) -> Stack:
     sources = [_source(member) for member in members]
     several = [source for source in sources if source.layout.frames > 1]
     if len(sources) == 1:
-        return stack_of_file(sources[0])
+        return stack_of_file(sources[0], reading)
     if several:
         raise DataError(
             f"holds {len(sources)} files of one series, of which {len(several)} have several frames",

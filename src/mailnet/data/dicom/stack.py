@@ -66,9 +66,14 @@ class Stack:
         return len(self.planes), layout.rows, layout.columns
 
 
-def stack_of_file(source: Source) -> Stack:
-    """Return the frames of a file, by their positions where each has its own, else as they are stored."""
+def stack_of_file(source: Source, reading: Reading) -> Stack:
+    """Return the frames of a file, by their positions where each has its own, else as they are stored.
+
+    Raises:
+        DataError: The file announces too many, or some are missing.
+    """
     frames = source.layout.frames
+    reading.check_size(frames, source.layout.rows, source.layout.columns)
     places = [place_of(source.header, frame) for frame in range(frames)] if _groups(source, frames) else []
     if not places:
         only = place_of(source.header, 0)
@@ -114,6 +119,7 @@ def spacing_of(place: Place, rising: np.ndarray | None, count: int) -> tuple[flo
 
 def count(stack: Stack, reading: Reading) -> int:
     """Return the number of planes in the direction wanted."""
+    reading.check_size(*stack.shape)
     order, _ = _turn(stack, reading)
     return stack.shape[order[0]]
 
