@@ -3,14 +3,16 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+from dicom_files import write_series
 from PIL import Image
 
 from factory import write_study
 from mailnet.data.check import check_study
-from mailnet.data.config import StudyConfig, TabularConfig, load_config
+from mailnet.data.config import StudyConfig, TabularConfig, VolumeConfig, load_config
 from mailnet.data.init import InitResult, init_study
 from mailnet.errors import ConfigError, DataError
 
@@ -204,3 +206,67 @@ def test_sources_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "v.csv").write_text("file,label\na,x\nb,y\n" + "".join(f"{k}c,x\n" for k in range(30)))
     with pytest.raises(ConfigError, match="no column can be an input"):
         init_study(tmp_path / "v.csv", tmp_path)
+
+
+def series(folder: Path, name: str, suffix: str = ".dcm") -> None:
+    write_series(folder, np.full((4, 30, 20), 7, np.int16), SeriesInstanceUID=f"1.2.{name}")
+    for file in list(folder.glob("*.dcm")):
+        file.rename(file.with_suffix(suffix))
+
+
+@pytest.mark.parametrize("suffix", ["", ".dcm"])
+def test_a_folder_of_a_series_is_a_study_and_its_name_the_patient(tmp_path: Path, suffix: str) -> None:
+    for k in range(12):
+        series(tmp_path / "ct" / ("ill", "well")[k % 2] / f"P{k // 2}", str(k), suffix)
+    result = init_study(tmp_path / "ct", tmp_path)
+    table = pd.read_csv(result.manifest)  # type: ignore[arg-type]
+    assert len(table) == 12
+    assert table["image"][0] == "ct/ill/P0"
+    config = load_config(result.study)
+    assert config.group == "patient"
+    section = config.modalities["image"]
+    assert isinstance(section, VolumeConfig)
+    assert section.units == "HU"
+    assert section.size == (16, 28, 28)
+
+
+def test_folders_below_the_classes_are_patients(tmp_path: Path) -> None:
+    for k in range(40):
+        picture(tmp_path / "us" / ("ill", "well")[k % 2] / f"P{k // 4}" / f"{k}.png", k)
+    result = init_study(tmp_path / "us", tmp_path)
+    assert whole(result).group == "patient"
+    assert said(result, "taken for patients")
+
+
+def test_masks_beside_their_images_are_left_out(tmp_path: Path) -> None:
+    class_folders(tmp_path / "us")
+    picture(tmp_path / "us" / "normal" / "normal3_mask.png", 0)
+    picture(tmp_path / "us" / "normal" / "normal3_mask_1.png", 0)
+    result = init_study(tmp_path / "us", tmp_path)
+    assert len(pd.read_csv(tmp_path / "manifest.csv")) == 40
+    assert said(result, "2 files are named as masks")
+
+
+def test_a_table_of_series_and_nifti(tmp_path: Path) -> None:
+    rows = []
+    for k in range(12):
+        series(tmp_path / f"P{k}" / "CT", "1")
+        series(tmp_path / f"P{k}" / "MR" / "a", "2")
+        series(tmp_path / f"P{k}" / "MR" / "b", "3")
+        nibabel.save(
+            nibabel.Nifti1Image(np.full((9, 8, 7), k, np.int16), np.eye(4)),
+            tmp_path / f"P{k}" / "a.nii.gz",
+        )
+        rows.append((f"P{k}", f"P{k}/CT", f"P{k}/MR", f"P{k}/a.nii.gz", "ab"[k % 2]))
+    frame = pd.DataFrame(rows, columns=["patient", "ct", "mr", "t1", "label"])
+    frame.to_excel(tmp_path / "set.xlsx", index=False)
+    result = init_study(tmp_path / "set.xlsx", tmp_path / "out")
+    config = load_config(result.study)
+    assert list(config.modalities) == ["ct", "mr", "t1"]
+    assert {name: section.kind for name, section in config.modalities.items()} == {
+        "ct": "volume",
+        "mr": "image",
+        "t1": "volume",
+    }
+    assert said(result, "mr: nothing could be read")
+    assert config.modalities["t1"].percentiles == (1, 99.5)  # type: ignore[union-attr]

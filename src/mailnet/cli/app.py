@@ -57,7 +57,9 @@ def _options(
 
 @app.command()
 def init(
-    source: Annotated[Path, typer.Argument(help="A folder of class folders, a CSV or Parquet, or an npz.")],
+    source: Annotated[
+        Path, typer.Argument(help="A folder of class folders, a CSV, Parquet or Excel table, or an npz.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder that study.yaml is written to.")] = Path("."),
     label: Annotated[list[str] | None, typer.Option(help="Column that holds a task's label.")] = None,
     image: Annotated[list[str] | None, typer.Option(help="Column that holds image paths.")] = None,
@@ -179,7 +181,8 @@ def evaluate(
 def predict(
     model: Annotated[Path, typer.Argument(help="A run or a bundle.", show_default=False)],
     manifest: Annotated[
-        Path, typer.Argument(help="CSV or Parquet with the study's columns, or a study.yaml.", show_default=False)
+        Path,
+        typer.Argument(help="CSV, Parquet or Excel with the study's columns, or a study.yaml.", show_default=False),
     ],
     out: Annotated[
         Path | None, typer.Option(help="CSV or Parquet file; default stdout as CSV.", show_default=False)

@@ -24,7 +24,7 @@ from mailnet.files import write_text
 
 __all__ = ["InitResult", "init_study"]
 
-TABLES = (".csv", ".parquet", ".pq", ".npz")
+TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet", ".pq", ".xlsx", ".npz")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def init_study(
     size: int | None = None,
     force: bool = False,
 ) -> InitResult:
-    """Write a study.yaml for a folder or zip of class folders, or for a CSV, Parquet or MedMNIST-style npz.
+    """Write a study.yaml for a folder or zip of class folders, or for a CSV, Parquet, Excel or MedMNIST-style npz.
 
     Args:
         source: The data; a table inside a zip as ``set.zip!labels.csv``. A zip that holds a single table is read by it.
@@ -107,16 +107,18 @@ def _draft(
     location = os.path.abspath(source)
     file, member = split_location(location)
     if not Path(file).exists():
-        raise ConfigError("does not exist", file=source, remedy="Give a folder, a CSV, Parquet, npz or zip")
+        raise ConfigError("does not exist", file=source, remedy="Give a folder, a CSV, Parquet, Excel, npz or zip")
     if member is None and file.lower().endswith(".zip"):
-        inside = [name for name in open_zip(file).namelist() if name.lower().endswith(TABLES[:3])]
+        inside = [name for name in open_zip(file).namelist() if name.lower().endswith(TABLES[:-1])]
         inside = [name for name in inside if not name.startswith("__MACOSX")]
         if len(inside) == 1:
             location = f"{file}!{inside[0]}"
     if location.lower().endswith(TABLES):
         return draft_from_table(location, labels=labels, images=images, group=group, split=split)
     if not Path(file).is_dir() and not file.lower().endswith(".zip"):
-        raise ConfigError("is of an unknown kind", file=source, remedy="Give a folder, a CSV, Parquet, npz or zip")
+        raise ConfigError(
+            "is of an unknown kind", file=source, remedy="Give a folder, a CSV, Parquet, Excel, npz or zip"
+        )
     for name, given in (("label", labels), ("image", images), ("group", group), ("split", split)):
         if given:
             raise ConfigError(f"--{name} names a column, but class folders have none", remedy="Leave it out")

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pandas as pd
 
 from mailnet.data.archives import open_zip
-from mailnet.data.config import SplitConfig
+from mailnet.data.config import ImageConfig, SplitConfig
+from mailnet.data.images import count_planes
 from mailnet.data.init.draft import Draft, split_of, task_keys
-from mailnet.data.readers import known_suffixes
+from mailnet.data.locations import split_location
+from mailnet.data.readers import kind_of, known_suffixes
 from mailnet.data.splits import split_rows
 from mailnet.errors import DataError
 
+FEWEST_PATIENTS = 5
 LAYOUT = "Arrange images as FOLDER/CLASS/image.png or FOLDER/train/CLASS/image.png, or give a CSV"
 
 
@@ -26,20 +31,24 @@ def draft_from_folders(source: Path) -> Draft:
     """
     is_zip = source.suffix.lower() == ".zip"
     names = open_zip(str(source)).namelist() if is_zip else _files(source)
-    names = sorted(name for name in names if _is_image(name))
+    names = sorted(name for name in names if _is_image(name) or (not is_zip and _is_dicom(source, name)))
     names, inner = _without_common_folder(names)
-    rows = _rows(names, source)
+    folder = _folder(source, is_zip, inner)
+    rows, depth = _rows(names, source)
+    series = _series(rows, depth, folder)
+    rows, masks = (series, 0) if series else _without_masks(rows)
     frame = pd.DataFrame(rows, columns=["image", "label", "split"])
-    draft = Draft(source.stem if is_zip else source.resolve().name, _folder(source, is_zip, inner), None, frame)
+    draft = Draft(source.stem if is_zip else source.resolve().name, folder, None, frame)
     draft.manifest = True
     draft.images = {"image": "image"}
     draft.tasks = {"label": task_keys(frame["label"])}
     classes = draft.tasks["label"]["classes"]
-    draft.notes.append(f"{len(frame)} images in {len(classes)} class folders: {', '.join(classes)}")
+    what = "DICOM series" if series else "images"
+    draft.notes.append(f"{len(frame)} {what} in {len(classes)} class folders: {', '.join(classes)}")
+    if masks:
+        draft.notes.append(f"{masks} files are named as masks of other images, which are no input: left out")
+    _choose_group(draft, depth, bool(series))
     _divide(draft)
-    draft.notes.append(
-        "No patient is named: if a patient has several images, add a column to manifest.csv and name it in 'group'"
-    )
     return draft
 
 
@@ -50,6 +59,60 @@ def _files(folder: Path) -> list[str]:
 def _is_image(name: str) -> bool:
     hidden = any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
     return not hidden and name.lower().endswith(tuple(suffix for suffix in known_suffixes() if suffix != ".npz"))
+
+
+def _is_dicom(folder: Path, name: str) -> bool:
+    hidden = any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
+    if hidden or "." in posixpath.basename(name) or posixpath.basename(name).lower() == "dicomdir":
+        return False
+    try:
+        return kind_of(str(folder / name)) == "dicom"
+    except (DataError, OSError):
+        return False
+
+
+def _series(rows: list[tuple[str, str, str]], depth: int, folder: str) -> list[tuple[str, str, str]]:
+    """Return a row a folder where every folder below the classes is one DICOM series, else nothing."""
+    files = Counter(posixpath.dirname(name) for name, _, _ in rows)
+    first = next(iter(files))
+    if split_location(folder)[1] is not None or any(name.count("/") <= depth for name in files):
+        return []
+    if min(files.values()) < 2 or any(kind_of(os.path.join(folder, name)) != "dicom" for name, _, _ in rows):
+        return []
+    try:
+        planes = count_planes(os.path.join(folder, first), ImageConfig(slice="middle"))
+    except DataError:
+        return []
+    folders = {(posixpath.dirname(name), label, split) for name, label, split in rows}
+    return sorted(folders) if planes == files[first] else []
+
+
+def _without_masks(rows: list[tuple[str, str, str]]) -> tuple[list[tuple[str, str, str]], int]:
+    """Return the rows without outlines of another image, such as ``a_mask.png`` beside ``a.png``, and their number."""
+    stems = {posixpath.splitext(name)[0] for name, _, _ in rows}
+    kept = []
+    for row in rows:
+        mask = re.fullmatch(r"(.+)[_-](mask|seg|segmentation|roi)(_\d+)?", posixpath.splitext(row[0])[0], re.IGNORECASE)
+        if mask is None or mask[1] not in stems:
+            kept.append(row)
+    return kept, len(rows) - len(kept)
+
+
+def _choose_group(draft: Draft, depth: int, series: bool) -> None:
+    parts = [name.split("/") for name in draft.frame["image"]]
+    below = [words[depth + 1] if len(words) > depth + 1 else "" for words in parts]
+    inside = series or all(len(words) > depth + 2 for words in parts)
+    if inside and len(set(below)) >= FEWEST_PATIENTS:
+        draft.frame["patient"] = below
+        draft.group = "patient"
+        draft.notes.append(
+            f"The {len(set(below))} folders below the classes are taken for patients, who stay on one side of a split: "
+            "correct the column 'patient' of manifest.csv if they are not"
+        )
+        return
+    draft.notes.append(
+        "No patient is named: if a patient has several images, add a column to manifest.csv and name it in 'group'"
+    )
 
 
 def _without_common_folder(names: list[str]) -> tuple[list[str], str]:
@@ -70,7 +133,8 @@ def _folder(source: Path, is_zip: bool, inner: str) -> str:
     return str(source.resolve() / inner)
 
 
-def _rows(names: list[str], source: Path) -> list[tuple[str, str, str]]:
+def _rows(names: list[str], source: Path) -> tuple[list[tuple[str, str, str]], int]:
+    """Return path, class and split of each image, and at which depth of the path the class stands."""
     tops = {name.split("/")[0] for name in names if "/" in name}
     divided = "train" in {split_of(top) for top in tops} and all(split_of(top) for top in tops)
     depth = 1 if divided else 0
@@ -92,7 +156,7 @@ def _rows(names: list[str], source: Path) -> list[tuple[str, str, str]]:
             file=source,
             remedy="Move them into a class folder or away",
         )
-    return rows
+    return rows, depth
 
 
 def _divide(draft: Draft) -> None:
@@ -109,7 +173,7 @@ def _divide(draft: Draft) -> None:
         training = frame["split"] == "train"
         rows = frame[training]
         labels = [(label,) for label in rows["label"]]
-        chosen = split_rows(list(rows["image"]), labels, SplitConfig(train=0.9, val=0.1, test=0))
+        chosen = split_rows(list(rows[draft.group or "image"]), labels, SplitConfig(train=0.9, val=0.1, test=0))
         frame.loc[training, "split"] = chosen
         draft.notes.append("There is no validation folder: a tenth of the training images was set aside for it")
     if "test" not in splits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +13,10 @@ from mailnet.data.columns import as_text
 from mailnet.data.config.study import NAME
 from mailnet.data.init.draft import Draft, split_of, task_keys
 from mailnet.data.locations import folder_of, split_location
-from mailnet.data.readers import known_suffixes
+from mailnet.data.readers import kind_of, known_suffixes
 from mailnet.data.tables import read_table
 from mailnet.data.values import ABSENT, NUMBER, nearest
-from mailnet.errors import ConfigError
+from mailnet.errors import ConfigError, DataError
 
 LABELS = ("label", "labels", "class", "diagnosis", "dx", "target", "finding", "pathology", "outcome", "category", "y")
 GROUPS = ("patient", "subject", "person", "participant", "case", "lesion")
@@ -34,7 +35,7 @@ def draft_from_table(
     group: str | None = None,
     split: str | None = None,
 ) -> Draft:
-    """Return the draft of a CSV, Parquet or MedMNIST-style npz, also inside a zip.
+    """Return the draft of a CSV, Parquet, Excel or MedMNIST-style npz, also inside a zip.
 
     Args:
         location: Absolute location of the table.
@@ -66,7 +67,7 @@ def draft_from_table(
 
 
 def _choose_images(draft: Draft, given: Sequence[str] | None) -> set[str]:
-    paths = [column for column in draft.columns if _holds_paths(draft.frame[column])]
+    paths = [column for column in draft.columns if _holds_paths(draft.frame[column]) or _holds_dicom(draft, column)]
     masks = [column for column in paths if column not in (given or ()) and any(w in _plain(column) for w in MASKS)]
     columns = list(given) if given else [column for column in paths if column not in masks]
     for column in columns:
@@ -107,7 +108,7 @@ def _choose_split(draft: Draft, given: str | None, taken: set[str]) -> None:
 
 
 def _choose_group(draft: Draft, given: str | None, taken: set[str]) -> None:
-    words = {f"{word}{end}": rank for rank, word in enumerate(GROUPS) for end in ("", "id", "no", "number", "key")}
+    words = _groups()
     candidates = sorted(
         (c for c in draft.columns if _plain(c) in words and c not in taken), key=lambda c: words[_plain(c)]
     )
@@ -226,6 +227,28 @@ def _holds_paths(cells: pd.Series) -> bool:
     images = known.map(lambda cell: cell.lower().endswith(suffixes) or split_location(cell)[1] is not None)
     inside_npz = known.map(lambda cell: re.fullmatch(r"\w+_images/\d+", cell) is not None)
     return len(known) > 0 and bool((images | inside_npz).mean() > 0.9)
+
+
+def _holds_dicom(draft: Draft, column: str) -> bool:
+    """Return whether cells name folders with DICOM files, or DICOM files without a suffix."""
+    if "!" in draft.folder or _plain(column) in (*IDS, *_groups()):
+        return False
+    known = draft.frame[column][draft.frame[column] != ""].head(5)
+    return len(known) > 0 and all(_is_dicom(os.path.join(draft.folder, cell)) for cell in known)
+
+
+def _is_dicom(path: str) -> bool:
+    from mailnet.data.dicom.series import files_of
+
+    try:
+        return len(files_of(path)) > 0 if os.path.isdir(path) else os.path.isfile(path) and kind_of(path) == "dicom"
+    except (DataError, OSError):
+        return False
+
+
+def _groups() -> dict[str, int]:
+    """The names of columns that name the patient, and which of two is the better one."""
+    return {f"{word}{end}": rank for rank, word in enumerate(GROUPS) for end in ("", "id", "no", "number", "key")}
 
 
 def _distinct(cells: pd.Series) -> int:
