@@ -55,6 +55,26 @@ def test_real_series(data_folder: Path) -> None:
     assert coronal.spacing == (2, 2, 2)
 
 
+def test_headers_of_a_series_are_read_once_until_a_file_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_series(tmp_path / "s", VOLUME)
+    read = []
+    header = dicom.series._header
+    monkeypatch.setattr(dicom.series, "_header", lambda path: read.append(path) or header(path))
+    for plane in range(5):
+        assert (
+            read_scan(str(folder), Reading(planes=Planes(plane))).values[0, 0, 0, 0] == int(VOLUME[plane, 0, 0]) - 1024
+        )
+    assert len(read) == 5
+    assert count_planes(str(folder), Reading()) == 5
+    assert len(read) == 5
+    (folder / "i005.dcm").unlink()
+    assert count_planes(str(folder), Reading()) == 4
+    assert len(read) == 9
+    refused(folder, "holds no series that", select={"SeriesDescription": "other"})
+
+
 def test_only_the_wanted_planes_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = str(write_series(tmp_path / "s", VOLUME))
     opened = []

@@ -286,10 +286,10 @@ def identity(location: str, name: str) -> str:
             path = os.path.dirname(path)
         if os.path.isdir(path):
             files = sorted(os.path.join(where, file) for where, _, names in os.walk(path) for file in names)
-            listing = [(os.path.relpath(file, path), _state(file)) for file in files]
+            listing = [(os.path.relpath(file, path), file_state(file)) for file in files]
             return f"{name} {hashlib.sha256(repr(listing).encode()).hexdigest()}"
         if member is None:
-            return f"{name} {_state(path)}"
+            return f"{name} {file_state(path)}"
         inside = path.lower().endswith(".npz")
         info = open_zip(path).NameToInfo.get(f"{member.partition('/')[0]}.npy" if inside else member)
         # By the checksum alone, two of 100,000 members of one size would likely be taken for the same.
@@ -298,7 +298,8 @@ def identity(location: str, name: str) -> str:
         return ""
 
 
-def _state(path: str) -> tuple[int, ...]:
+def file_state(path: str) -> tuple[int, ...]:
+    """Return numbers of which one changes when a file does."""
     status = os.stat(path)
     # What unpacks an archive often sets the first time of every file to the same.
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino

@@ -6,12 +6,14 @@ import fnmatch
 import functools
 import os
 import re
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from mailnet.data.archives import file_state
 from mailnet.data.dicom.files import DEFLATED, looks_like_dicom, open_file, told, transfer_syntax
 from mailnet.data.dicom.geometry import Place, axes_of, gaps, heights, place_of, repeated, same_direction
 from mailnet.data.dicom.header import kind_of, layout_of, text
@@ -39,6 +41,8 @@ PERSONAL = ("AccessionNumber", "StudyID", "StudyInstanceUID", "InstitutionName",
 _PERSONAL = ("PN", "DA", "DT", "TM")
 MAX_FILES = 100_000
 
+_last = threading.local()
+
 
 @dataclass(frozen=True)
 class Member:
@@ -64,6 +68,18 @@ def stack_of_files(paths: Iterable[str], reading: Reading) -> Stack:
     Raises:
         DataError: There is no series, or several, or it is incomplete or uneven.
     """
+    listing = [(path, file_state(path)) for path in paths]
+    # Each plane of a series may be a study: its headers are read once, as long as no file of it changes.
+    key = listing, dict(reading.select)
+    if _last.__dict__.get("key") != key:
+        _last.__dict__.clear()
+        _last.stack = _stack_of([path for path, _ in listing], reading)
+        _last.key = key
+    stack: Stack = _last.stack
+    return stack
+
+
+def _stack_of(paths: list[str], reading: Reading) -> Stack:
     select = reading.select
     _check_select(select)
     members = [Member(path, header) for path in paths if (header := _header(path)) is not None]
