@@ -117,7 +117,7 @@ def test_a_table_that_is_not_there_is_the_only_problem(study: Make, tmp_path: Pa
     config = study()
     (tmp_path / "study" / "studies.csv").unlink()
     report = check_study(config)
-    assert [problem.message for problem in report.problems] == ["the table of studies does not exist"]
+    assert [problem.message for problem in report.problems] == ["the table does not exist"]
     assert report.studies == 0
 
 

@@ -54,6 +54,12 @@ def test_all_problems_are_listed_with_the_nearest_key() -> None:
         ({"modalities": {"c t": None}}, "is not a name"),
         ({"modalities": {"ct": {"size": 4}}}, "at least 8 pixels"),
         ({"modalities": {"ct": {"range": [5, 5]}}}, "range must rise"),
+        ({"modalities": {"image": {"siez": 64}}}, "'modalities.image.siez' is not a key"),
+        ({"modalities": {"ct": {"window": {"centre": 1, "width": 2}}}}, "'modalities.ct.window.centre' is not a key"),
+        ({"modalities": {"ct": {"window": {"center": 1}}}}, "'modalities.ct.window.width' is missing"),
+        ({"modalities": {"ct": {"slice": "mid"}}}, "'modalities.ct.slice': Input should be 'middle'"),
+        ({"modalities": {"ct": {"select": "CT"}}}, "'modalities.ct.select': keys and values are needed"),
+        ({"modalities": {"ct": {"kind": "volume", "spacing": [1, 2]}}}, "'modalities.ct.spacing': needs 3 numbers"),
         ({"modalities": {"t": {"kind": "tabular"}}}, "needs 'numeric' or 'categorical'"),
         ({"modalities": {"t": {"kind": "tabular", "numeric": ["a"], "required": ["b"]}}}, "not listed: b"),
         (

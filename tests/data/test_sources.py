@@ -93,6 +93,7 @@ def test_a_join_that_finds_nobody_says_what_it_compared(folder: Path) -> None:
         ({"table": "b.csv", "on": "code"}, "'join.on' names the column 'code'"),
         ({"table": "b.csv", "on": "id"}, "'join' names the column 'id', which the table does not have"),
         ({"table": "c.csv", "on": "id"}, "does not exist"),
+        ({"table": ".", "on": "id"}, "is a folder, no table"),
         ({"table": "../b.csv", "on": "id"}, "leaves the data root"),
     ],
 )

@@ -71,9 +71,14 @@ def read_source(source: ManifestSource, locator: Locator) -> pd.DataFrame:
 
 def _located(table: str, locator: Locator) -> str:
     location = locator.locate(table)
-    if not os.path.isfile(split_location(location)[0]):
+    file = split_location(location)[0]
+    if os.path.isdir(file):
         raise DataError(
-            "the table of studies does not exist",
+            "is a folder, no table", file=location, remedy="Give a table with a row a study, whose cells name its files"
+        )
+    if not os.path.isfile(file):
+        raise DataError(
+            "the table does not exist",
             file=location,
             remedy="Correct the path, or name the folder of the data with --data-root",
         )

@@ -6,10 +6,12 @@ from mailnet.data.config import ImageConfig, PixelConfig, VolumeConfig, Window
 
 
 def input_in_words(section: PixelConfig) -> str:
-    """Return size, channels, plane and spacing of what a network sees.
+    """Return size, channels, plane, spacing and series of what a network sees.
 
     >>> input_in_words(ImageConfig(slice="middle", plane="coronal", neighbours=1))
     '128 x 128, 3 channels, the middle coronal plane with 1 before and after it'
+    >>> input_in_words(VolumeConfig(kind="volume", select={"SeriesDescription": "*T1*"}))
+    '64 x 64 x 64, 1 channel, DICOM series with SeriesDescription *T1*'
     """
     words = [_product(section.size), f"{section.inputs} channel{'s' if section.inputs > 1 else ''}"]
     if isinstance(section, VolumeConfig) and section.spacing is not None:
@@ -18,6 +20,8 @@ def input_in_words(section: PixelConfig) -> str:
         words.append(_plane(section))
     if section.frame is not None:
         words.append("mean over time" if section.frame == "mean" else f"point in time {section.frame}")
+    if section.select:
+        words.append("DICOM series with " + " and ".join(f"{tag} {value}" for tag, value in section.select.items()))
     return ", ".join(words)
 
 
@@ -26,6 +30,8 @@ def values_in_words(section: PixelConfig) -> str:
 
     >>> values_in_words(ImageConfig(units="HU", range=(-1024, 3071), window=Window(center=40, width=80)))
     '-1024 to 3071 HU, window 0 to 80'
+    >>> values_in_words(ImageConfig(slice="middle", percentiles=(1, 99)))
+    'percentiles 1 to 99 of the planes taken'
     """
     words = []
     if section.range is not None:
@@ -38,7 +44,8 @@ def values_in_words(section: PixelConfig) -> str:
     elif section.window == "file":
         words.append("the file's own window")
     elif section.percentiles is not None:
-        words.append(f"percentiles {section.percentiles[0]:g} to {section.percentiles[1]:g} of each file")
+        taken = "the planes taken" if isinstance(section, ImageConfig) and section.slice is not None else "each file"
+        words.append(f"percentiles {section.percentiles[0]:g} to {section.percentiles[1]:g} of {taken}")
     elif section.range is None:
         words.append("full range of the type")
     return ", ".join(words)

@@ -120,8 +120,19 @@ def _modality(config: StudyConfig, data: Mapping[str, Any], name: str, splits: l
     if isinstance(spec, PixelConfig):
         shape, inside = input_in_words(spec), values_in_words(spec)
     else:
-        shape, inside = f"{len(spec.numeric)} numeric, {len(spec.categorical)} categorical", "-"
+        shape, inside = f"{_columns(spec.numeric)} numeric, {_columns(spec.categorical)} categorical", "-"
     return [name, spec.kind, shape, inside, *(count(_at(data, "modalities", name, "studies", s)) for s in splits)]
+
+
+def _columns(names: list[str]) -> str:
+    """Return how many columns are named, and the patterns, which stand for any number of them.
+
+    >>> _columns(["age", "crp", "ENSG*"]), _columns([])
+    ('2 + ENSG*', '0')
+    """
+    patterns = [name for name in names if "*" in name or "?" in name]
+    plain = len(names) - len(patterns)
+    return " + ".join([*([str(plain)] if plain or not patterns else []), *patterns])
 
 
 def _at(values: Any, *keys: str) -> Any:

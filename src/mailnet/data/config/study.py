@@ -173,8 +173,10 @@ _PLACES: dict[str, type[Section]] = {
 
 
 def _explain(problem: Any) -> str:
-    # The tag of a discriminated union and positions of single sources are pydantic's, not the file's.
-    where = ".".join(str(part) for part in problem["loc"] if part not in ("image", "volume", "tabular"))
+    # The kind of a modality and the names of a union's members are pydantic's, not the file's.
+    path = problem["loc"]
+    parts = [str(part) for k, part in enumerate(path) if not (k == 2 and path[0] == "modalities")]
+    where = ".".join(part for part in parts if not re.match(r"Window$|ManifestSource$|constrained-|\w+\[", part))
     if problem["type"] == "extra_forbidden":
         key = str(problem["loc"][-1])
         # A key that exists, but elsewhere: say where.
@@ -183,5 +185,11 @@ def _explain(problem: Any) -> str:
                 return f"'{where}' is not a key (did you mean '{place}.{key}'?)"
         near = difflib.get_close_matches(key, [known for known in _KEYS if known != key], n=1)
         return f"'{where}' is not a key" + (f" (did you mean '{near[0]}'?)" if near else "")
+    if problem["type"] == "missing" and isinstance(path[-1], int):
+        return f"'{where.rpartition('.')[0]}': needs {path[-1] + 1} numbers or more"
+    if problem["type"] == "missing":
+        return f"'{where}' is missing"
+    if problem["type"] in ("dict_type", "model_type"):
+        return f"'{where}': keys and values are needed, such as {{key: value}}"
     message = problem["msg"].removeprefix("Value error, ")
     return f"'{where}': {message}" if where else message
