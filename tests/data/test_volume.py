@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dicom_files import write_series
+from dicom_files import write, write_series
 from PIL import Image
 
 from mailnet.data.config import ImageConfig, VolumeConfig
@@ -77,6 +77,19 @@ def test_an_image_out_of_a_volume_keeps_its_proportions_in_millimetres() -> None
     assert (seen == 100).all()
     flat = prepare(Scan(values), ImageConfig(size=(16, 16)))
     assert np.argwhere(flat[0].any(1)).ravel().tolist() == [6, 7, 8]
+
+
+def test_frames_have_the_proportions_of_a_single_one(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(1, 255, (3, 32, 32)).astype(np.uint8)
+    one = write(tmp_path / "1.dcm", frames[1], PixelSpacing=[2, 1])
+    several = write(tmp_path / "3.dcm", frames.reshape(96, 32), PixelSpacing=[2, 1], NumberOfFrames=3, Rows=32)
+    expected = load_image(str(one), ImageConfig(size=(32, 32)))
+    assert not expected[0, :, 0].any()
+    np.testing.assert_array_equal(load_image(str(several), ImageConfig(size=(32, 32), slice=1)), expected)
+    with pytest.raises(DataError, match="does not say how far"):
+        load_image(str(several), VolumeConfig(kind="volume", spacing=(1, 1, 1)))
+    with pytest.raises(DataError, match="names a plane of a file"):
+        load_image(f"{several}!slice/1", VolumeConfig(kind="volume"))
 
 
 def test_spacing_is_reached_from_the_centre() -> None:

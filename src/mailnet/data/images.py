@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from mailnet.data.archives import item_shape, open_binary, read_header
-from mailnet.data.config import PixelConfig
+from mailnet.data.config import ImageConfig, PixelConfig
 from mailnet.data.locations import split_plane
 from mailnet.data.preprocess import prepare
 from mailnet.data.readers import explained, kind_of, read_scan
@@ -47,6 +47,9 @@ def load_scan(location: str, section: PixelConfig) -> Scan:
         DataError: As ``load_image``, but for what does not fit the modality.
     """
     file, plane = split_plane(location)
+    if plane is not None and not isinstance(section, ImageConfig):
+        remedy = "Give the file alone, or make the modality 'kind: image'"
+        raise DataError("names a plane of a file, a 3-D modality takes all of them", file=location, remedy=remedy)
     kind, _, rest = (plane or "").partition("/")
     mask = _mask(rest, reading_of(section)) if kind == "largest" else None
     place = int(rest) if kind == "slice" else _largest(mask) if mask is not None else None

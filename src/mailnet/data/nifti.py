@@ -17,11 +17,10 @@ from typing import IO, Any
 import numpy as np
 
 from mailnet.data.archives import MAX_RATIO, open_binary
-from mailnet.data.scan import Direction, Reading, Scan
+from mailnet.data.scan import AXES, Direction, Reading, Scan
 from mailnet.errors import DataError
 
-# Where planes, rows and columns go with their number; R, A and S are the axes of NIfTI's own space.
-AXES: dict[Direction, str] = {"axial": "SPL", "coronal": "PIL", "sagittal": "LIP"}
+# Right, ahead and up are the axes of NIfTI's own space.
 _RAS = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
 _MILLIMETRES = {1: 1000.0, 3: 0.001}  # xyzt_units: metres and micrometres; 2 and 0 are taken for millimetres
 MAX_OFFSET = 2**24

@@ -12,6 +12,8 @@ from mailnet.data.config import ImageConfig, PixelConfig, VolumeConfig
 from mailnet.errors import DataError
 
 Direction = Literal["axial", "coronal", "sagittal"]
+# Where planes, rows and columns go with their number: to Left, Posterior, Superior, and their opposites.
+AXES: dict[Direction, str] = {"axial": "SPL", "coronal": "PIL", "sagittal": "LIP"}
 MAX_SIDE = 2**15
 _SHAPES = "A picture is (H, W) or (H, W, channels), a volume (planes, H, W) or (planes, H, W, channels)"
 
@@ -128,8 +130,8 @@ class Scan:
     Args:
         values: (D, H, W, C) of any number type, in the file's own units; D is 1 for a picture and the number of planes
             that were asked for otherwise.
-        spacing: Millimetres between planes, rows and columns; None where the file does not say, of a picture too. Of a
-            single plane without a thickness the first is NaN.
+        spacing: Millimetres between planes, rows and columns; None where the file does not say, of a picture too. The
+            first is NaN where only the proportions of a plane are known.
         units: Such as ``HU``; None where the file does not say.
         unit_range: The values are in [0, 1] already, since the file's own window was applied.
         mirror: The lowest and the highest value that the file can have, added, where low values are bright

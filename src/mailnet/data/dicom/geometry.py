@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 
 from mailnet.data.dicom.header import macro, soft_numbers
-from mailnet.data.scan import Direction
+from mailnet.data.scan import AXES, Direction
 
-# Where planes, rows and columns go with their number: to Left, Posterior, Superior, and their opposites.
-AXES: dict[Direction, str] = {"axial": "SPL", "coronal": "PIL", "sagittal": "LIP"}
 _TOWARDS = {"L": (1, 0, 0), "R": (-1, 0, 0), "P": (0, 1, 0), "A": (0, -1, 0), "S": (0, 0, 1), "I": (0, 0, -1)}
 
 # Millimetres within which two planes are at one place, and between two normals, one direction.

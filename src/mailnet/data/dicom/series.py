@@ -223,7 +223,7 @@ def _stack(members: list[Member], reading: Reading) -> Stack:
     if along is None:
         # Without positions only the numbers of the images are left, and their names.
         order = sorted(range(len(places)), key=lambda i: (_number(places[i]), _natural(members[i].name)))
-        spacing = spacing_of(places[0], None, len(places))
+        spacing = spacing_of(places[0], None)
         return Stack([(sources[i], 0) for i in order], spacing, None)
     order = [int(i) for i in np.argsort(along, kind="stable")]
     rising = along[order]
@@ -239,7 +239,7 @@ def _stack(members: list[Member], reading: Reading) -> Stack:
             f"has slices missing at {'; '.join(texts)}{'; ...' if len(found) > 5 else ''}",
             remedy="Restore them, or leave the study out with --skip-bad",
         )
-    return Stack([(sources[i], 0) for i in order], spacing_of(places[0], rising, len(order)), axes_of(places[0]))
+    return Stack([(sources[i], 0) for i in order], spacing_of(places[0], rising), axes_of(places[0]))
 
 
 def _source(member: Member) -> Source:

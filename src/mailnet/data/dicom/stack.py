@@ -10,7 +10,6 @@ import numpy as np
 
 from mailnet.data.dicom.decode import stored_planes
 from mailnet.data.dicom.geometry import (
-    AXES,
     Place,
     axes_of,
     gaps,
@@ -22,7 +21,7 @@ from mailnet.data.dicom.geometry import (
 )
 from mailnet.data.dicom.header import Layout, text
 from mailnet.data.dicom.values import mirror_of, modality_of, type_of, values_of, windowed
-from mailnet.data.scan import Reading, Scan
+from mailnet.data.scan import AXES, Reading, Scan
 from mailnet.errors import DataError
 
 
@@ -49,7 +48,7 @@ class Stack:
 
     Args:
         planes: The source and the number of the frame of each.
-        spacing: mm between planes, rows and columns.
+        spacing: mm between planes, rows and columns; the first is NaN where it is not known.
         axes: (3, 3) where planes, rows and columns go with their number; None where the headers do not say.
         disorder: Why the planes make no volume, None where they may.
     """
@@ -79,15 +78,15 @@ def stack_of_file(source: Source, reading: Reading) -> Stack:
         only = place_of(source.header, 0)
         # Of several frames without positions it is not known which way they go.
         axes = axes_of(only) if frames == 1 else None
-        return Stack([(source, f) for f in range(frames)], _spacing(only, only.thickness, frames), axes)
+        return Stack([(source, f) for f in range(frames)], _spacing(only, only.thickness), axes)
     planes = [(source, frame) for frame in range(frames)]
     along = heights(places)
     if along is None or not same_direction(places):
-        return Stack(planes, None, None, "has frames in several directions")
+        return Stack(planes, _spacing(places[0], None), None, "has frames in several directions")
     order = np.argsort(along, kind="stable")
     rising = along[order]
     if repeated(rising) is not None:
-        return Stack(planes, None, None, "has several frames at one place")
+        return Stack(planes, _spacing(places[0], None), None, "has several frames at one place")
     # A segmentation leaves out the planes that are empty.
     if found := gaps(rising):
         if text(source.header, "Modality") != "SEG":
@@ -95,9 +94,9 @@ def stack_of_file(source: Source, reading: Reading) -> Stack:
                 f"has frames missing at {_millimetres(found[0][1])}",
                 remedy="Restore the file, or correct its positions",
             )
-        return Stack([planes[i] for i in order], None, axes_of(places[0]))
+        return Stack([planes[i] for i in order], _spacing(places[0], None), axes_of(places[0]))
     step = float(np.median(np.diff(rising))) if frames > 1 else places[0].thickness
-    return Stack([planes[i] for i in order], _spacing(places[0], step, frames), axes_of(places[0]))
+    return Stack([planes[i] for i in order], _spacing(places[0], step), axes_of(places[0]))
 
 
 def missing(between: tuple[str, str], places: list[float]) -> str:
@@ -105,16 +104,15 @@ def missing(between: tuple[str, str], places: list[float]) -> str:
     return f"{_millimetres(places)}, between {between[0]} and {between[1]}"
 
 
-def spacing_of(place: Place, rising: np.ndarray | None, count: int) -> tuple[float, float, float] | None:
+def spacing_of(place: Place, rising: np.ndarray | None) -> tuple[float, float, float] | None:
     """Return the spacing of a series.
 
     Args:
         place: That of a plane.
         rising: How far its planes lie along the normal in mm.
-        count: Their number.
     """
     step = place.thickness if rising is None or len(rising) < 2 else float(np.median(np.diff(rising)))
-    return _spacing(place, step, count)
+    return _spacing(place, step)
 
 
 def count(stack: Stack, reading: Reading) -> int:
@@ -152,11 +150,9 @@ def _groups(source: Source, frames: int) -> bool:
     return len(groups) >= frames
 
 
-def _spacing(place: Place, step: float | None, planes: int) -> tuple[float, float, float] | None:
-    if place.pixel is None or (step is None and planes > 1):
-        return None
-    # Of one plane alone a projection says nothing, and nothing depends on it.
-    return (step if step is not None else float("nan"), *place.pixel)
+def _spacing(place: Place, step: float | None) -> tuple[float, float, float] | None:
+    # The proportions of a plane hold wherever the next one lies.
+    return None if place.pixel is None else (float("nan") if step is None else step, *place.pixel)
 
 
 def _turn(stack: Stack, reading: Reading) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
