@@ -76,7 +76,7 @@ def test_train_evaluate_predict_and_report(
     evaluate(run, cache=cache)
     page = write_report(run, cache=cache).read_text(encoding="utf-8")
     assert words in page
-    assert "percentiles 1 to 99.8 of each file" in page
+    assert f"percentiles 1 to 99.8 of {'each file' if channels == 1 else 'the planes taken'}" in page
     assert page.count("data:image/jpeg") > 1
     assert ("Of volumes the middle planes" in page) == (channels == 1)
     card = (run / "bundle" / "README.md").read_text(encoding="utf-8")
