@@ -31,6 +31,7 @@ from mailnet.data.cache import (
     cache_folder,
     cache_limit,
     clear_cache,
+    keys,
     list_cache,
     parse_bytes,
     set_cache_limit,
@@ -190,6 +191,22 @@ def test_a_moved_folder_is_found_again(images: list[str], reads: list[str], tmp_
     before.rename(after)
     load([path and str(after / Path(path).name) for path in images])
     assert len(reads) == 19
+
+
+def test_planes_of_a_file_are_known_by_one_look_at_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    look = keys.identity
+    monkeypatch.setattr(keys, "identity", lambda *given: seen.append(given) or look(*given))
+    for name in ("a.nii", "m.nii"):
+        (tmp_path / name).write_bytes(b"1")
+    given = [f"{tmp_path}/a.nii!slice/{n}" for n in range(5)] + [f"{tmp_path}/a.nii!largest/{tmp_path}/m.nii"]
+    before = find_keys(given, Locator(tmp_path)).tolist()
+    assert seen == [(f"{tmp_path}/{name}", name) for name in ("a.nii", "m.nii")]
+    assert len(set(before)) == 6
+    (tmp_path / "m.nii").write_bytes(b"12")
+    after = find_keys(given, Locator(tmp_path)).tolist()
+    assert after[:5] == before[:5]
+    assert after[5] != before[5]
 
 
 def test_files_of_one_name_size_and_time_are_told_apart(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from mailnet.data.locations import split_location, split_plane
+from mailnet.data.locations import split_location
 from mailnet.data.values import nearest
 from mailnet.errors import DataError
 
@@ -266,20 +266,14 @@ def identity(location: str, name: str) -> str:
     """Return a text that changes when the content at ``location`` does, found without reading the content.
 
     Args:
-        location: As ``read_image`` takes it.
+        location: As ``read_image`` takes it, without a plane.
         name: The location as seen from the data root, which may be moved.
 
     Returns:
         The name, with checksum and size of a zip or npz member; with size, times of change and inode of a plain file;
         with a digest of these of all files in a folder, for a DICOMDIR of those in its folder; empty where there is no
-        such file. A plane adds its own.
+        such file.
     """
-    location, plane = split_plane(location)
-    if plane is not None:
-        kind, _, rest = plane.partition("/")
-        own, name = identity(location, split_plane(name)[0]), name.partition(f"!{kind}/")[2]
-        which = identity(rest, name) if kind == "largest" else rest
-        return f"{own} {kind} {which}" if own and which else ""
     path, member = split_location(location)
     try:
         if member is None and os.path.basename(path).lower() == "dicomdir" and os.path.isfile(path):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, TypeAlias
 
@@ -14,7 +15,7 @@ import pandas as pd
 
 from mailnet.data.archives import identity
 from mailnet.data.cache.shards import KEY
-from mailnet.data.locations import Locator
+from mailnet.data.locations import Locator, split_plane
 from mailnet.data.progress import progress
 
 LOOKED_UP = 4096  # locations that a thread asks the file system for at a time
@@ -30,9 +31,11 @@ def find_keys(locations: Locations, locator: Locator, label: str = "images") -> 
 
     def look(start: int) -> int:
         rows = np.arange(start, min(start + LOOKED_UP, len(locations)))
+        # Rows are often planes of one file, which may be a folder of many.
+        known = lru_cache(maxsize=64)(lambda file: identity(file, locator.relative(file)))
         for row, location in zip(rows, locations_at(locations, rows), strict=True):
             if location:
-                keys[row] = _key(location, locator)
+                keys[row] = _key(location, known)
         return len(rows)
 
     shown = progress(f"Looking up {label}", len(locations)) if len(locations) >= SLOW else nullcontext(_silent)
@@ -52,8 +55,13 @@ def locations_at(locations: Locations, rows: np.ndarray) -> list[str]:
     return [locations[row] for row in rows.tolist()]
 
 
-def _key(location: str, locator: Locator) -> bytes:
-    same = identity(location, locator.relative(location))
+def _key(location: str, known: Callable[[str], str]) -> bytes:
+    file, plane = split_plane(location)
+    same = known(file)
+    if plane is not None and same:
+        kind, _, rest = plane.partition("/")
+        which = known(rest) if kind == "largest" else rest
+        same = f"{same} {kind} {which}" if which else ""
     # A file that is not there has nothing that it could be known by.
     key = blake2b(same.encode("utf-8", "surrogateescape"), digest_size=16).digest() if same else os.urandom(16)
     return key if key.strip(b"\0") else b"\1"
