@@ -233,6 +233,15 @@ def test_double_positions_are_named(tmp_path: Path) -> None:
     assert len(read_scan(str(folder), Reading(select={"EchoNumbers": "2"})).values) == 5
 
 
+def test_planes_in_several_units(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "s", VOLUME)
+    path = sorted(folder.iterdir())[1]
+    plane = pydicom.dcmread(path)
+    plane.RescaleType = "OD"
+    plane.save_as(path)
+    refused(folder, "has planes in several units: HU, OD")
+
+
 def test_uneven_series(tmp_path: Path) -> None:
     for name, text, plane, tags in (
         ("size", "several sizes: i001.dcm 6 x 4, z.dcm 3 x 4", VOLUME[0, :, :3], {}),

@@ -194,7 +194,12 @@ def _decoded(planes: list[tuple[Source, int]], reading: Reading) -> Scan:
     joined = np.dtype(np.float32) if floating else np.result_type(*types)
     layout = planes[0][0].layout
     values: np.ndarray | None = None
-    units = {kind.units for kind in kinds}
+    units = sorted({kind.units for kind in kinds if kind.units is not None})
+    if len(units) > 1:
+        raise DataError(
+            f"has planes in several units: {', '.join(units)}",
+            remedy="Choose those of one with the modality's 'select', or restore the files",
+        )
     for source in {id(source): source for source, _ in planes}.values():
         mine = [place for place, (other, _) in enumerate(planes) if other is source]
         # Frames are stored in an order of their own.
@@ -216,7 +221,7 @@ def _decoded(planes: list[tuple[Source, int]], reading: Reading) -> Scan:
     mirror = mirror_of([(source.layout, kind) for (source, _), kind in zip(planes, kinds, strict=True)])
     return Scan(
         values,
-        units=units.pop() if len(units) == 1 else None,
+        units=units[0] if units else None,
         unit_range=reading.file_window,
         mirror=None if reading.file_window else mirror,
     )
