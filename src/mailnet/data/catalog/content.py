@@ -7,6 +7,7 @@ import zipfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -65,20 +66,27 @@ def alike(pictures: Pictures) -> dict[str, str]:
     if not prints:
         return {}
     small = np.stack(list(pictures.small.values()))
+    # Pictures of one value are no copies of each other.
+    varied = np.flatnonzero(small.reshape(len(small), -1).max(axis=1) > small.reshape(len(small), -1).min(axis=1))
     numbers = np.arange(len(prints))
     keys: list[list[str]] = [[] for _ in prints]
     with progress("Finding copies", ROUNDS) as advance:
         for _ in range(ROUNDS):
             # What is joined already would take the places of what is not.
-            pairs, _ = similar_pairs(small, lambda a, b, known=numbers: known[a] != known[b])  # type: ignore[misc]
+            pairs, _ = similar_pairs(small, varied, partial(_apart, numbers[varied]))
             if not len(pairs):
                 break
-            for pair in pairs.tolist():
+            for pair in varied[pairs].tolist():
                 for place in pair:
                     keys[place].append(f"{pair[0]}-{pair[1]}")
             numbers = np.array(components(keys))
             advance(1)
     return {print_: str(number) for print_, number in zip(prints, numbers, strict=True)}
+
+
+def _apart(numbers: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    different: np.ndarray = numbers[first] != numbers[second]
+    return different
 
 
 def _array(location: str) -> Iterator[str]:
