@@ -71,6 +71,7 @@ def test_all_problems_are_listed_with_the_nearest_key() -> None:
             },
             "numeric in one modality and categorical in another: a",
         ),
+        ({"modalities": {"u": {"kind": "tabular", "numeric": ["t"]}}}, "reads 't', the answer of the task 't'"),
         ({"tasks": {"t": {"classes": ["1", 1.0]}}}, "belongs to two classes"),
         ({"tasks": {"t": {"kind": "multilabel", "classes": {"a": ["x", "y"]}}}}, "exactly one column"),
         ({"split": {"train": 0.5, "val": 0.1, "test": 0.1}}, "must be 1"),

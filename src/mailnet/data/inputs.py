@@ -8,10 +8,17 @@ import numpy as np
 import pandas as pd
 
 from mailnet.data.cells import NAMED, Cells
-from mailnet.data.config import ImageConfig, PixelConfig, StudyConfig, TabularConfig
+from mailnet.data.config import ImageConfig, ModalityConfig, PixelConfig, StudyConfig, TabularConfig
 from mailnet.data.locations import Locator
 from mailnet.data.paths import locate_all, names_file
 from mailnet.errors import DataError
+
+
+def input_columns(name: str, section: ModalityConfig) -> list[str]:
+    """Return the columns, or patterns of columns, that a modality names."""
+    if isinstance(section, TabularConfig):
+        return [*section.numeric, *section.categorical]
+    return [section.column or name]
 
 
 def modality_columns(cells: Cells, config: StudyConfig) -> dict[str, Any]:

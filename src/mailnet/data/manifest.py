@@ -13,7 +13,7 @@ from mailnet.data.cells import Cells
 from mailnet.data.columns import distinct, recode, text_of
 from mailnet.data.composition import find_composition_problems
 from mailnet.data.config import SPLITS, Split, StudyConfig
-from mailnet.data.inputs import modality_columns
+from mailnet.data.inputs import input_columns, modality_columns
 from mailnet.data.labels import Columns, is_labelled, label_columns, read_labels, strata
 from mailnet.data.locations import Locator
 from mailnet.data.paths import relative_all
@@ -81,9 +81,14 @@ def read_manifest(
     columns["unit"] = _units(config, columns)
     columns["split"] = _splits(cells, config, columns["unit"], labels, owner)
     frame = expand_planes(pd.DataFrame(columns | labels), cells, config)
-    # That a task without its column has no examples is no second problem.
+    # That a task or modality without its column has no examples is no second problem.
     unread = {name for name, task in config.tasks.items() if cells.missing & label_columns(name, task)}
-    composition = [p for p in find_composition_problems(frame, config, splits) if p.task not in unread]
+    empty = {name for name, section in config.modalities.items() if cells.missing & set(input_columns(name, section))}
+    composition = [
+        problem
+        for problem in find_composition_problems(frame, config, splits)
+        if problem.task not in unread and problem.modality not in empty
+    ]
     return Manifest(config, frame), cells.problems + composition
 
 

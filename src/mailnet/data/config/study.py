@@ -86,6 +86,17 @@ class StudyConfig(Section):
             raise ValueError(f"numeric in one modality and categorical in another: {', '.join(sorted(both))}")
         return self
 
+    @model_validator(mode="after")
+    def _no_answer_among_the_inputs(self) -> StudyConfig:
+        for name, section in self.modalities.items():
+            columns = {*section.numeric, *section.categorical} if isinstance(section, TabularConfig) else set()
+            for task, asked in self.tasks.items():
+                answers = {column for values in asked.class_values.values() for column in values}
+                answers = answers if asked.kind == "multilabel" else {asked.column or task}
+                if shared := columns & answers:
+                    raise ValueError(f"modality '{name}' reads '{min(shared)}', the answer of the task '{task}'")
+        return self
+
     @property
     def root(self) -> Path:
         """The data root as an absolute path."""
