@@ -144,6 +144,12 @@ def test_constant_saturated_and_brighter_images(tmp_path: Path) -> None:
     assert "brighter" in next(f.message for f in report.cautions if f.kind == "brightness" and "test" in f.numbers)
 
 
+def test_images_that_are_nearly_one_grey_as_they_are_mapped(tmp_path: Path) -> None:
+    deep = [Image.fromarray(np.asarray(picture(seed)).astype(np.uint16) * 8) for seed in range(30)]
+    rows(tmp_path, deep, ["train"] * 20 + ["val"] * 4 + ["test"] * 6, ["a", "b"] * 15)
+    assert "percentiles" in of(checked(tmp_path), "narrow").remedy
+
+
 def test_the_middle_plane_of_volumes_is_compared(tmp_path: Path) -> None:
     lines = ["file,split,label"]
     for k in range(30):

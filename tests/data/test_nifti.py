@@ -290,3 +290,12 @@ def test_every_sample_equals_nibabel(data_folder: Path) -> None:
         middle = read_scan(str(file), Reading(planes=Planes(), direction="coronal")).values
         coronal = expected.transpose(1, 0, 2, 3)[:, ::-1]
         np.testing.assert_array_equal(middle[0], coronal[len(coronal) // 2].astype(middle.dtype))
+
+
+def test_planes_of_a_packed_file_asked_for_one_by_one_and_of_its_successor(tmp_path: Path) -> None:
+    def planes(location: str) -> list[np.ndarray]:
+        return [read_scan(location, Reading(planes=Planes(k))).values[0] for k in range(6)]
+
+    location = save(tmp_path / "a.nii.gz")
+    np.testing.assert_array_equal(planes(location), AXIAL)
+    np.testing.assert_array_equal(planes(save(tmp_path / "a.nii.gz", BOX[::-1].copy())), AXIAL[:, :, ::-1])

@@ -8,7 +8,9 @@ feet, sagittal ones from the right with rows to the feet and columns to the back
 from __future__ import annotations
 
 import gzip
+import io
 import math
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from mailnet.data.archives import MAX_RATIO, open_binary
+from mailnet.data.archives import MAX_RATIO, identity, open_binary
 from mailnet.data.scan import AXES, Direction, Reading, Scan
 from mailnet.errors import DataError
 
@@ -24,6 +26,8 @@ from mailnet.errors import DataError
 _RAS = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
 _MILLIMETRES = {1: 1000.0, 3: 0.001}  # xyzt_units: metres and micrometres; 2 and 0 are taken for millimetres
 MAX_OFFSET = 2**24
+KEPT = 2**28  # bytes of an unpacked file that a thread keeps
+_last = threading.local()
 _RESTORE = "Restore the file, or leave the study out with --skip-bad"
 
 
@@ -76,6 +80,8 @@ def read_nifti(location: str, reading: Reading) -> Scan:
     """
     with _opened(location, reading) as (stream, size, packed):
         header, turn = _read_layout(stream, size * MAX_RATIO if packed else size, reading)
+        if packed and reading.planes is not None:
+            stream = _kept(location, stream, header)
         stored = _read_planes(stream, header, turn, reading)
         if packed and stored.size == math.prod(header.shape) * header.frames:
             stream.read(1)  # At the end of the stream gzip compares its checksum.
@@ -106,6 +112,21 @@ def _opened(location: str, reading: Reading) -> Iterator[tuple[IO[bytes], int, b
             return
         with gzip.GzipFile(fileobj=stream, mode="rb") as unpacked:
             yield unpacked, size, True  # type: ignore[misc]
+
+
+def _kept(location: str, stream: IO[bytes], header: Header) -> IO[bytes]:
+    """Return the unpacked file from memory where a thread asks for another plane of the one it had last.
+
+    A file of which each plane is a study is so unpacked once or twice, not once a plane.
+    """
+    key = identity(location, location)
+    if _last.__dict__.get("key") != key:
+        _last.key, _last.content = key, None
+    elif _last.content is None and header.end <= KEPT:
+        stream.seek(0)
+        _last.content = stream.read(header.end)
+        stream.read(1)  # At the end of the stream gzip compares its checksum.
+    return stream if _last.content is None else io.BytesIO(_last.content)
 
 
 def _read_layout(stream: IO[bytes], most: int, reading: Reading) -> tuple[Header, Turn]:

@@ -21,6 +21,7 @@ from mailnet.data.values import canonical
 BRIGHTNESS = 0.9
 DRIFT = 0.6
 SATURATED = 0.2
+NARROW = 0.1  # of the range: what is left of MR whose 12 bits lie in 16
 FEW = 20
 
 
@@ -143,6 +144,16 @@ def _intensity(name: str, pictures: Pictures, splits: np.ndarray) -> Iterator[Fi
             modality=name,
             numbers={"images": len(saturated), "n": len(rows)},
             places=saturated[:, None],
+        )
+    spread = float(np.median(pictures.spread[files])) if len(rows) else 1.0
+    if 0 < spread < NARROW:
+        yield Finding(
+            "caution",
+            "narrow",
+            f"the values of a typical image fill {spread:.1%} of the range that is mapped to 0 and 1: nearly one grey",
+            "Declare the modality's 'range' or 'window', or 'percentiles' for values without units, as of MR",
+            modality=name,
+            numbers={"spread": round(spread, 4), "n": len(rows)},
         )
     means = pictures.mean[files].astype(np.float64)
     training = means[splits[rows] == 0]

@@ -36,7 +36,7 @@ class Pictures:
         shape: (F, 3) int, planes, rows and columns of the file.
         mean: (F,) float, mean of what a network sees, in [0, 1].
         bright: (F,) float, share of it at the highest value.
-        constant: (F,) bool, it has one value only.
+        spread: (F,) float, highest less lowest value of it.
         errors: File -> why it cannot be used.
     """
 
@@ -48,8 +48,14 @@ class Pictures:
     shape: np.ndarray
     mean: np.ndarray
     bright: np.ndarray
-    constant: np.ndarray
+    spread: np.ndarray
     errors: dict[int, DataError] = field(default_factory=dict)
+
+    @property
+    def constant(self) -> np.ndarray:
+        """(F,) bool, what a network sees of the file has one value only."""
+        found: np.ndarray = self.spread == 0
+        return found
 
     @property
     def usable(self) -> np.ndarray:
@@ -83,7 +89,7 @@ def read_pictures(paths: pd.Series, section: PixelConfig, name: str) -> Pictures
         shape=np.zeros((n, 3), np.int32),
         mean=np.zeros(n, np.float32),
         bright=np.zeros(n, np.float32),
-        constant=np.zeros(n, bool),
+        spread=np.zeros(n, np.float32),
     )
 
     def read(start: int) -> int:
@@ -117,7 +123,7 @@ def _read(pictures: Pictures, file: int, section: PixelConfig) -> None:
     pictures.thumbnail[file] = thumbnail(_unpadded(image, values.shape, section))
     pictures.mean[file] = to_unit(image).mean()
     pictures.bright[file] = (image == np.iinfo(image.dtype).max).mean()
-    pictures.constant[file] = image.min() == image.max()
+    pictures.spread[file] = (int(image.max()) - int(image.min())) / np.iinfo(image.dtype).max
     pictures.readable[file] = True
 
 
