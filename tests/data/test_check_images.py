@@ -144,6 +144,14 @@ def test_constant_saturated_and_brighter_images(tmp_path: Path) -> None:
     assert "brighter" in next(f.message for f in report.cautions if f.kind == "brightness" and "test" in f.numbers)
 
 
+def test_blobs_of_two_patients_are_no_copies() -> None:
+    y, x = np.mgrid[-1:1:24j, -1:1:24j]
+    blobs = np.stack([255 * np.exp(-((x / a) ** 2 + (y / b) ** 2) * 20) for a, b in ((1.0, 1.3), (1.3, 1.0))])
+    pairs, _ = similar_pairs(blobs.astype(np.uint8), np.arange(2), lambda a, b: a >= 0)
+    assert len(pairs) == 0
+    assert len(similar_pairs(np.stack([blobs[0]] * 2).astype(np.uint8), np.arange(2), lambda a, b: a >= 0)[0]) == 1
+
+
 def test_images_that_are_nearly_one_grey_as_they_are_mapped(tmp_path: Path) -> None:
     deep = [Image.fromarray(np.asarray(picture(seed)).astype(np.uint16) * 8) for seed in range(30)]
     rows(tmp_path, deep, ["train"] * 20 + ["val"] * 4 + ["test"] * 6, ["a", "b"] * 15)
