@@ -20,6 +20,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+from mutants import insert, remove, truncate
 from PIL import Image
 
 MEMORY = 2**30
@@ -95,7 +96,7 @@ def mutant(name: str, content: bytes, draw: random.Random) -> bytes:
         if fields and draw.random() < 0.6:
             _field(changed, fields, draw)
         else:
-            draw.choice((_flip, _flip, _number, _number, _truncate, _insert, _remove))(changed, draw)
+            draw.choice((_flip, _flip, _number, _number, truncate, insert, remove))(changed, draw)
     return gzip.compress(bytes(changed), 1) if inside else bytes(changed)
 
 
@@ -127,20 +128,6 @@ def _number(content: bytearray, draw: random.Random) -> None:
         place = draw.choice((draw.randrange(reach + 1), len(content) - size - draw.randrange(reach + 1)))
         value = draw.choice((*VALUES, 2**32 - 1, 2**63)) % 2 ** (8 * size)
         struct.pack_into(draw.choice("<>") + kind, content, place, value)
-
-
-def _truncate(content: bytearray, draw: random.Random) -> None:
-    del content[draw.randrange(len(content) + 1) :]
-
-
-def _insert(content: bytearray, draw: random.Random) -> None:
-    place = draw.randrange(len(content) + 1)
-    content[place:place] = draw.randbytes(draw.choice((1, 2, 8, 300)))
-
-
-def _remove(content: bytearray, draw: random.Random) -> None:
-    place = draw.randrange(len(content) + 1)
-    del content[place : place + draw.choice((1, 2, 8, 300))]
 
 
 def write_mutant(folder: Path, name: str, content: bytes, draw: random.Random) -> str:

@@ -10,7 +10,7 @@ import threading
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import IO, Any
 
 import numpy as np
@@ -53,7 +53,12 @@ def open_binary(location: str, limit: int = MAX_BYTES) -> Iterator[tuple[IO[byte
         DataError: As ``read_bytes``, as far as it shows before the content is read.
     """
     path, member = split_location(location)
-    stream: IO[bytes]
+    with ExitStack() as opened:
+        stream, size = _open_binary(path, member, location, limit, opened)
+        yield stream, size
+
+
+def _open_binary(path: str, member: str | None, location: str, limit: int, opened: ExitStack) -> tuple[IO[bytes], int]:
     with _explained(location):
         if member is None:
             status = os.stat(path)
@@ -62,14 +67,10 @@ def open_binary(location: str, limit: int = MAX_BYTES) -> Iterator[tuple[IO[byte
                 raise DataError("is a device or a pipe", file=location, remedy="Give a file")
             size = status.st_size
             _refuse_giant(size, location, limit)
-            stream = open(path, "rb")  # noqa: SIM115 - closed below
-        else:
-            archive = open_zip(path)
-            info = member_info(archive, member, location, limit)
-            size = info.file_size
-            stream = archive.open(info)
-    with stream:
-        yield stream, size
+            return opened.enter_context(open(path, "rb")), size
+        archive = open_zip(path)
+        info = member_info(archive, member, location, limit)
+        return opened.enter_context(archive.open(info)), info.file_size
 
 
 def open_zip(path: str) -> zipfile.ZipFile:

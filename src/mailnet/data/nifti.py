@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -111,7 +111,7 @@ def _opened(location: str, reading: Reading) -> Iterator[tuple[IO[bytes], int, b
             yield stream, size, False
             return
         with gzip.GzipFile(fileobj=stream, mode="rb") as unpacked:
-            yield unpacked, size, True  # type: ignore[misc]
+            yield cast(IO[bytes], unpacked), size, True
 
 
 def _kept(location: str, stream: IO[bytes], header: Header) -> IO[bytes]:

@@ -8,6 +8,7 @@ import io
 import re
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -147,8 +148,7 @@ def _no_utf8(location: str, reason: str) -> DataError:
 
 
 def _refuse_repeated(header: list[str], location: str) -> None:
-    seen: set[str] = set()
-    repeated = sorted({name for name in header if name in seen or seen.add(name)})  # type: ignore[func-returns-value]
+    repeated = sorted(name for name, count in Counter(header).items() if count > 1)
     if repeated:
         raise DataError(f"names columns twice: {', '.join(repeated)}", file=location, remedy="Rename them")
 

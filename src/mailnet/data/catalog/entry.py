@@ -129,11 +129,6 @@ class Entry(Section):
     modalities: dict[str, ModalityConfig] = Field(min_length=1)
     tasks: dict[str, Task] = Field(min_length=1)
 
-    @field_validator("split", mode="before")
-    @classmethod
-    def _column(cls, value: Any) -> Any:
-        return {"column": value} if isinstance(value, str) else value
-
     @field_validator("modalities", mode="before")
     @classmethod
     def _image_is_default(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:

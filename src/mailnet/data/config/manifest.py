@@ -96,6 +96,11 @@ class SplitConfig(Section):
     test: float = Field(0.2, ge=0, le=1)
     seed: int = 0
 
+    @model_validator(mode="before")
+    @classmethod
+    def _column(cls, value: Any) -> Any:
+        return {"column": value} if isinstance(value, str) else value
+
     @model_validator(mode="after")
     def _fractions(self) -> SplitConfig:
         if abs(self.train + self.val + self.test - 1) > 1e-6:

@@ -57,11 +57,6 @@ class StudyConfig(Section):
         several = value if isinstance(value, list) else [value]
         return [{"table": source} if isinstance(source, str) else source for source in several]
 
-    @field_validator("split", mode="before")
-    @classmethod
-    def _split_column(cls, value: Any) -> Any:
-        return {"column": value} if isinstance(value, str) else value
-
     @field_validator("modalities", mode="before")
     @classmethod
     def _image_is_default(cls, value: Any) -> Any:
