@@ -21,6 +21,7 @@ from mailnet.data.study import StudyData
 from mailnet.errors import DataError, MailnetError, RunError
 from mailnet.nn.batch import Batch
 from mailnet.nn.heads import probabilities
+from mailnet.nn.layers import channels_last
 from mailnet.nn.noise import get_noise, set_noise
 
 DRAWS = 10
@@ -45,7 +46,7 @@ class Predictor:
     def __init__(self, bundle: Bundle, device: str = "auto") -> None:
         self.bundle = bundle
         self.device = _device(device)
-        self.model = bundle.model.to(self.device).eval()
+        self.model = channels_last(bundle.model.to(self.device).eval())
         self.modalities = bundle.modalities
         self.tasks = bundle.tasks
         self.tables = bundle.tables

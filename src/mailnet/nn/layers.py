@@ -68,6 +68,17 @@ def norm(dims: int, channels: int) -> nn.BatchNorm2d | nn.BatchNorm3d:
     return _NORM[dims](channels)
 
 
+def channels_last(model: nn.Module) -> nn.Module:
+    """Lay the weights of 2-D convolutions out with channels last, in place, and return the network.
+
+    CPUs and GPUs convolve faster so; values stay what they are, results change by rounding.
+    """
+    for parameter in model.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return model
+
+
 def spatial_axes(x: Tensor) -> tuple[int, ...]:
     """Return the spatial axes of (B, C, ...); none for a vector (B, C)."""
     return tuple(range(2, x.ndim))

@@ -11,6 +11,7 @@ from mailnet.data.config import SPLITS, StudyConfig
 from mailnet.data.dataset import StudyDataset
 from mailnet.data.study import StudyData, load_study
 from mailnet.errors import ConfigError, DataError, RunError
+from mailnet.nn.layers import channels_last
 from mailnet.nn.noise import get_noise
 from mailnet.nn.registry import create_model
 from mailnet.training.device import create_accelerator, own_random_numbers, seed_of, training_bytes
@@ -80,7 +81,7 @@ def _train(config: StudyConfig, run: Path, data: StudyData, accelerator: Acceler
     steps = epoch_steps(data, config.train, 0)
     check_division(steps, config.train, accelerator.num_processes)
     torch.manual_seed(seed_of(config.train.seed, "weights"))
-    network = _create_network(config, data).to(accelerator.device)
+    network = channels_last(_create_network(config, data).to(accelerator.device))
     bytes_needed = _probe(network, config, data, steps, accelerator)
     noise = get_noise(network)
     record = {
