@@ -21,6 +21,7 @@ FLOORS = {
     "training": 3,
     "evaluation": 3,
     "report": 4,
+    "benchmark": 4,
     "cli": 5,
     "estimator": 5,
     "__init__": 6,

@@ -300,6 +300,35 @@ def manage(
         print_cache(result)
 
 
+@app.command()
+def benchmark(
+    suite: Annotated[Path, typer.Argument(help="The suite.yaml.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder of the cells, tables and plots.", show_default=False)],
+    study: Annotated[list[str] | None, typer.Option(help="Run this study only; may be repeated.")] = None,
+    network: Annotated[list[str] | None, typer.Option(help="Run this network only; may be repeated.")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Run this seed only; may be repeated.")] = None,
+    data_root: DataRoot = None,
+    cache: Cache = None,
+    jobs: Annotated[int, typer.Option(help="Processes that train side by side.", min=1)] = 1,
+    rerun: Annotated[bool, typer.Option("--rerun", help="Also run cells again that are stale or failed.")] = False,
+    keep_runs: Annotated[bool, typer.Option("--keep-runs", help="Keep the run folders.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run every network on every study under one protocol; given again, it goes on where it was."""
+    from mailnet.cli.benchmark import print_benchmark, run_benchmark
+
+    result = run_benchmark(
+        suite, out, studies=study or (), networks=network or (), seeds=seed or (), data_root=data_root, cache=cache,
+        jobs=jobs, rerun=rerun, keep_runs=keep_runs,
+    )  # fmt: skip
+    if as_json:
+        print_json(result)
+    else:
+        print_benchmark(result)
+    if not result["complete"]:
+        raise typer.Exit(1)
+
+
 data_app = typer.Typer(help="The catalogue of public data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 DataName = Annotated[str, typer.Argument(help="A data set that 'mailnet data list' names.", show_default=False)]

@@ -93,14 +93,54 @@ def measure(
         return found
     statistics = _statistics(probabilities, labels, spec, bins)
     values = statistics(np.ones((1, len(labels))))
-    # One unit drawn again and again would give an interval of no width.
-    draws = bootstrap if units > 1 else 0
-    drawn = [statistics(weights) for weights in draw_weights(len(labels), groups, draws, seed)]
-    spread = Values.stack(drawn) if drawn else Values({}, {})
+    spread = _redrawn(statistics, len(labels), groups, bootstrap, seed)
     found["metrics"] = _estimates(values.overall, spread.overall)
     for k, name in enumerate(spec.classes):
         found["per_class"][name] |= _estimates(_at(values.per_class, k), _at(spread.per_class, k))
     return found
+
+
+def redraws(
+    probabilities: Array,
+    labels: Array,
+    spec: TaskSpec,
+    *,
+    groups: Array | None = None,
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> dict[str, Array]:
+    """Return the metrics of each draw that the intervals of ``measure`` are made of.
+
+    The same labels, groups and seed draw the same studies, so that two networks' values of one draw are a pair.
+
+    Args:
+        probabilities: (N, K).
+        labels: (N,) int with -1 where unknown, or (N, K) with NaN for multilabel.
+        spec: The task.
+        groups: (N,) what is drawn together, as patients; None draws single studies.
+        bootstrap: D, number of draws.
+        seed: Of the draws.
+
+    Returns:
+        Metric -> (D,), NaN where one is not defined; empty where there is nothing to draw from.
+
+    Raises:
+        ValueError: Probabilities or labels do not fit the task.
+    """
+    known = _known_studies(probabilities, labels, spec)
+    if not known.any():
+        return {}
+    statistics = _statistics(probabilities[known], labels[known], spec, BINS)
+    own = None if groups is None else np.asarray(groups)[known]
+    return _redrawn(statistics, int(known.sum()), own, bootstrap, seed).overall
+
+
+def _redrawn(statistics: Statistics, studies: int, groups: Array | None, bootstrap: int, seed: int) -> Values:
+    # One unit drawn again and again would give an interval of no width.
+    units = studies if groups is None else len(np.unique(groups))
+    draws = bootstrap if units > 1 else 0
+    drawn = [statistics(weights) for weights in draw_weights(studies, groups, draws, seed)]
+    return Values.stack(drawn) if drawn else Values({}, {})
 
 
 def _known_studies(probabilities: Array, labels: Array, spec: TaskSpec) -> Array:

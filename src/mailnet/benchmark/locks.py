@@ -1,0 +1,55 @@
+"""Claims on a cell: a lock that the system frees when its process ends, however it ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from mailnet.errors import RunError
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(file: IO[str]) -> None:
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+
+else:
+    import fcntl
+
+    def _lock(file: IO[str]) -> None:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@contextmanager
+def claim(path: Path) -> Iterator[bool]:
+    """Yield whether the claim is this process's, and hold it until the block ends.
+
+    The file stays, with the number of its last process: deleting it would let two processes lock two files of one name.
+
+    Args:
+        path: The lock file; its folder is made.
+
+    Raises:
+        RunError: The file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise RunError(
+            f"cannot be written ({error.strerror})", file=path, remedy="Choose another folder with --out"
+        ) from error
+    with file:
+        try:
+            _lock(file)
+        except OSError:  # held by another process
+            yield False
+            return
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield True
