@@ -32,6 +32,11 @@ _MODULES: dict[str, str] = {
     "mail_reference": "mailnet.nn.reference",
     "robust_mail_reference": "mailnet.nn.reference",
     "two_branch_resnet18": "mailnet.nn.peers.resnet",
+    "drifa_net": "mailnet.nn.peers.drifa",
+    "gated_multimodal": "mailnet.nn.peers.gmu",
+    "low_rank_fusion": "mailnet.nn.peers.low_rank",
+    "mbt": "mailnet.nn.peers.mbt",
+    "mmtm": "mailnet.nn.peers.mmtm",
 }
 
 
