@@ -25,7 +25,7 @@ WAIT = 1.0  # seconds until a cell is looked at again whose network another proc
 
 
 @dataclass(frozen=True)
-class Outcome:
+class GridResult:
     """What a run of the grid left.
 
     Args:
@@ -82,7 +82,7 @@ def run_suite(
     jobs: int = 1,
     rerun: bool = False,
     keep_runs: bool = False,
-) -> Outcome:
+) -> GridResult:
     """Run the cells that have no file yet; given again after a stop, go on where it was.
 
     Args:
@@ -116,7 +116,7 @@ def run_suite(
         _in_processes(job, min(jobs, len(todo)))
     found = _look(suite, wanted, folder)
     errors = {cell: str(values["error"]) for cell, (status, values) in found.items() if values and status == "error"}
-    return Outcome({cell: status for cell, (status, _) in found.items()}, errors)
+    return GridResult({cell: status for cell, (status, _) in found.items()}, errors)
 
 
 def say(text: str) -> None:
@@ -169,6 +169,8 @@ def _work(job: Job) -> None:
     while left:
         waiting = []
         for number, (cell, before) in enumerate(left, 1):
+            if _is_orphan():
+                return
             with claim(_lock(job.out, cell, f"seed-{cell.seed}")) as mine:
                 if mine and _is_as_before(cell, before, job.out):
                     place = f"[{number}/{len(left)}]"
@@ -177,6 +179,12 @@ def _work(job: Job) -> None:
         if len(waiting) == len(left):
             time.sleep(WAIT)
         left = waiting
+
+
+def _is_orphan() -> bool:
+    """Whether the process that started this worker is gone, as when it was killed."""
+    parent = multiprocessing.parent_process()
+    return parent is not None and not parent.is_alive()
 
 
 def _try(job: Job, cell: Cell, runners: dict[str, CellRunner | None], place: str) -> bool:

@@ -312,6 +312,8 @@ def benchmark(
     jobs: Annotated[int, typer.Option(help="Processes that train side by side.", min=1)] = 1,
     rerun: Annotated[bool, typer.Option("--rerun", help="Also run cells again that are stale or failed.")] = False,
     keep_runs: Annotated[bool, typer.Option("--keep-runs", help="Keep the run folders.")] = False,
+    tables: Annotated[bool, typer.Option("--tables", help="Only write tables and plots, of the cells there.")] = False,
+    cost: Annotated[bool, typer.Option("--cost", help="Measure latency again, also while cells are missing.")] = False,
     as_json: Json = False,
 ) -> None:
     """Run every network on every study under one protocol; given again, it goes on where it was."""
@@ -319,7 +321,7 @@ def benchmark(
 
     result = run_benchmark(
         suite, out, studies=study or (), networks=network or (), seeds=seed or (), data_root=data_root, cache=cache,
-        jobs=jobs, rerun=rerun, keep_runs=keep_runs,
+        jobs=jobs, rerun=rerun, keep_runs=keep_runs, tables=tables, cost=cost,
     )  # fmt: skip
     if as_json:
         print_json(result)

@@ -1,0 +1,86 @@
+"""What the cells of a suite say, read from their files alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mailnet.benchmark.cells import cell_status, list_cells, network_fingerprint, read_cell
+from mailnet.benchmark.cost import cost_file
+from mailnet.benchmark.suite import Suite
+from mailnet.files import read_json
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Results:
+    """The cells that count.
+
+    Args:
+        suite: The suite.
+        cells: Study -> network -> the values of its cells, by seed.
+        costs: Study -> what its ``cost.json`` holds.
+        notes: What is missing, stale or failed, a sentence each.
+    """
+
+    suite: Suite
+    cells: dict[str, dict[str, list[dict[str, Any]]]]
+    costs: dict[str, dict[str, Any]]
+    notes: list[str]
+
+    def tasks(self, study: str) -> list[str]:
+        """Return the tasks of a study that any network answers, in the order of the study."""
+        several = [cells[0]["tasks"] for cells in self.cells[study].values()]
+        return list(dict.fromkeys(task for tasks in sorted(several, key=len, reverse=True) for task in tasks))
+
+    def values(self, study: str, network: str, task: str, metric: str) -> list[float]:
+        """Return a metric's value of each seed; empty where one lacks it."""
+        found = [cell["tasks"].get(task, {}).get("metrics", {}).get(metric) for cell in self.cells[study][network]]
+        return [] if None in found else [float(each["value"]) for each in found]
+
+    def redraws(self, study: str, network: str, task: str, metric: str) -> Array:
+        """Return (S, D) of a metric's redraws, NaN where one is not defined; D is 0 where a seed has none."""
+        drawn = [cell["tasks"][task]["redraws"].get(metric, []) for cell in self.cells[study][network]]
+        if not all(drawn) or len({len(each) for each in drawn}) > 1:
+            return np.zeros((len(drawn), 0))
+        return np.array([[np.nan if value is None else value for value in each] for each in drawn])
+
+    def drawn(self, study: str, network: str, task: str) -> set[str]:
+        """Return the digests of what the redraws were made of; networks with the same one are paired."""
+        return {cell["tasks"][task]["drawn"] for cell in self.cells[study][network]}
+
+    def score(self, study: str, network: str) -> float | None:
+        """Return the primary metric, its mean over tasks and seeds; None unless the network answers every task."""
+        cells = self.cells[study].get(network)
+        several = [self.values(study, network, task, self.suite.metric) for task in self.tasks(study)] if cells else []
+        return float(np.mean([np.mean(values) for values in several])) if several and all(several) else None
+
+
+def read_results(suite: Suite, out: Path) -> Results:
+    """Read the cells; what is stale or failed does not count and is noted.
+
+    Raises:
+        ConfigError: A study's file is wrong.
+        RunError: A cell's file cannot be read.
+    """
+    cells: dict[str, dict[str, list[dict[str, Any]]]] = {study: {} for study in suite.studies}
+    gaps: dict[tuple[str, str, str], list[str]] = {}
+    for cell in sorted(list_cells(suite), key=lambda c: list(suite.networks).index(c.network)):
+        values = read_cell(cell, out)
+        status = cell_status(values, network_fingerprint(suite, cell.study, cell.network))
+        if status == "done" and values is not None:
+            cells[cell.study].setdefault(cell.network, []).append(values)
+        else:
+            reason = f"failed ({values['error']})" if values is not None and status == "error" else status
+            gaps.setdefault((cell.study, cell.network, reason), []).append(str(cell.seed))
+    words = {"missing": "missing", "stale": "left out, of other settings than the suite's now"}
+    notes = [
+        f"{study}, {network}, seed {', '.join(seeds)}: {words.get(reason, reason)}."
+        for (study, network, reason), seeds in gaps.items()
+    ]
+    costs = {study: read_json(cost_file(out, study)) for study in suite.studies if cost_file(out, study).is_file()}
+    return Results(suite, cells, costs, notes)
