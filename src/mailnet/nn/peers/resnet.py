@@ -1,31 +1,16 @@
-"""Two-branch ResNet-18: one ResNet-18 a modality, their vectors concatenated, a head for each task.
+"""ResNet-18 without its head, and the perceptron that stands for it where a modality is a table.
 
 Source: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", CVPR 2016.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from mailnet.nn.heads import Heads
-from mailnet.nn.layers import (
-    InputNorm,
-    Projection,
-    Stem,
-    conv,
-    halved,
-    key,
-    norm,
-    plan_trunk,
-    pool_mean,
-    stage_widths,
-    stem_kernel,
-)
-from mailnet.nn.presence import absence_tokens, resolve_presence
-from mailnet.nn.registry import register_model
-from mailnet.specs import ModalitySpec, TaskSpec
+from mailnet.nn.layers import InputNorm, Projection, Stem, conv, halved, norm, plan_trunk, stem_kernel
+from mailnet.specs import ModalitySpec
 
 BLOCKS = 2
 
@@ -48,18 +33,28 @@ class BasicBlock(nn.Module):
         return y.relu()
 
 
-def resnet18(spec: ModalitySpec, widths: Sequence[int]) -> nn.Sequential:
-    """Return a ResNet-18 without its head, (B, C, ...) in [0, 1] -> (B, C_out, ...), its stem fitted to the size."""
-    dims = spec.spatial_dims
-    stem, plans = plan_trunk(spec, len(widths))
-    first = conv(dims, spec.channels, widths[0], stem_kernel(stem), stride=halved(stem))
-    layers: list[nn.Module] = [InputNorm(spec), Stem(first, widths[0], stem)]
+def residual_stem(spec: ModalitySpec, width: int) -> Stem:
+    """Return the stem of a residual or dense network, (B, C, ...) -> (B, width, ...), fitted to the size."""
+    strides, _ = plan_trunk(spec, 1)
+    first = conv(spec.spatial_dims, spec.channels, width, stem_kernel(strides), stride=halved(strides))
+    return Stem(first, width, strides)
+
+
+def resnet18_trunk(spec: ModalitySpec, widths: Sequence[int]) -> list[nn.Module]:
+    """Return the layers of a ResNet-18 without its head, (B, C, ...) normalised -> (B, C_out, ...)."""
+    _, plans = plan_trunk(spec, len(widths))
+    layers: list[nn.Module] = [residual_stem(spec, widths[0])]
     channels = widths[0]
     for width, plan in zip(widths, plans, strict=True):
-        for step in (plan.stride, *((1,) * dims,) * (BLOCKS - 1)):
-            layers.append(BasicBlock(dims, channels, width, step))
+        for step in (plan.stride, *((1,) * spec.spatial_dims,) * (BLOCKS - 1)):
+            layers.append(BasicBlock(spec.spatial_dims, channels, width, step))
             channels = width
-    return nn.Sequential(*layers)
+    return layers
+
+
+def resnet18(spec: ModalitySpec, widths: Sequence[int]) -> nn.Sequential:
+    """Return a ResNet-18 without its head, (B, C, ...) in [0, 1] -> (B, C_out, ...), its stem fitted to the size."""
+    return nn.Sequential(InputNorm(spec), *resnet18_trunk(spec, widths))
 
 
 def perceptron(spec: ModalitySpec, width: int) -> nn.Sequential:
@@ -67,50 +62,3 @@ def perceptron(spec: ModalitySpec, width: int) -> nn.Sequential:
     return nn.Sequential(
         InputNorm(spec), nn.Linear(spec.channels, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()
     )
-
-
-@register_model("two_branch_resnet18")
-class TwoBranchResNet18(nn.Module):
-    """One ResNet-18 for each image or volume, a small perceptron for each table, concatenation, linear heads.
-
-    An absent modality is not encoded; a learned token stands for its features.
-
-    Args:
-        modalities: The modalities by name, any number of them.
-        tasks: The tasks by name.
-        width: Preset of the four widths: ``nano``, ``tiny`` (half the published), ``small`` (as published), ``base``.
-        widths: Widths of the stages in place of a preset.
-
-    Raises:
-        ValueError: An unknown preset.
-    """
-
-    def __init__(
-        self,
-        modalities: Mapping[str, ModalitySpec],
-        tasks: Mapping[str, TaskSpec],
-        *,
-        width: str = "tiny",
-        widths: Sequence[int] | None = None,
-    ) -> None:
-        super().__init__()
-        self.modalities = dict(modalities)
-        self.tasks = dict(tasks)
-        widths = stage_widths(width, widths)
-        self.branches = nn.ModuleDict(
-            {
-                key(name): perceptron(spec, widths[-1]) if spec.kind == "tabular" else resnet18(spec, widths)
-                for name, spec in modalities.items()
-            }
-        )
-        self.tokens = absence_tokens(modalities, widths[-1])
-        self.heads = Heads(dict.fromkeys(modalities, widths[-1]), tasks)
-
-    def forward(self, inputs: dict[str, Tensor], present: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """Return task -> logits (B, outputs) from modality -> (B, C, ...) and modality -> (B,) bool."""
-        presence = resolve_presence(self.modalities, inputs, present, self.training)
-        vectors = {
-            name: pool_mean(self.branches[key(name)](presence.gather(name, inputs[name]))) for name in presence.encoded
-        }
-        logits: dict[str, Tensor] = self.heads(presence.complete(vectors, self.tokens))
-        return logits

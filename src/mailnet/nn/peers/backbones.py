@@ -1,0 +1,57 @@
+"""The encoders by name, so that each way of joining modalities can be had on each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from torch import nn
+
+from mailnet.nn.layers import key, stage_widths
+from mailnet.nn.peers.monai_encoders import densenet121, efficientnet_b0, resnet50
+from mailnet.nn.peers.resnet import perceptron, resnet18
+from mailnet.specs import ModalitySpec
+
+
+def _resnet18(spec: ModalitySpec, widths: Sequence[int]) -> tuple[nn.Module, int]:
+    return resnet18(spec, widths), widths[-1]
+
+
+# Each (modality, widths of the stages) -> encoder and the number of its features.
+ENCODERS: dict[str, Callable[[ModalitySpec, Sequence[int]], tuple[nn.Module, int]]] = {
+    "resnet18": _resnet18,
+    "resnet50": resnet50,
+    "densenet121": densenet121,
+    "efficientnet_b0": efficientnet_b0,
+}
+SCALED = ("densenet121", "efficientnet_b0")  # whose widths grow with depth by rules of their own
+
+
+def backbones(
+    modalities: Mapping[str, ModalitySpec], encoder: str, width: str, widths: Sequence[int] | None
+) -> tuple[nn.ModuleDict, dict[str, int]]:
+    """Return an encoder for each modality, and the length of its vectors.
+
+    Args:
+        modalities: The modalities by name; a table gets a perceptron of the last width whatever the encoder.
+        encoder: One of ``ENCODERS``.
+        width: Preset of the widths; ``small`` is as published.
+        widths: Widths of the stages in place of a preset.
+
+    Returns:
+        ``key(name)`` -> (B, C, ...) in [0, 1] to (B, C_out, ...) or (B, C_out), and name -> C_out.
+
+    Raises:
+        ValueError: An unknown encoder or preset, or widths that the encoder cannot have.
+    """
+    if encoder not in ENCODERS:
+        raise ValueError(f"encoder must be one of {', '.join(ENCODERS)}, got {encoder!r}")
+    if widths is not None and encoder in SCALED:
+        raise ValueError(f"{encoder} has no widths of single stages; set width to a preset")
+    channels = stage_widths(width, widths)
+    branches, features = nn.ModuleDict(), {}
+    for name, spec in modalities.items():
+        if spec.kind == "tabular":
+            branches[key(name)], features[name] = perceptron(spec, channels[-1]), channels[-1]
+        else:
+            branches[key(name)], features[name] = ENCODERS[encoder](spec, channels)
+    return branches, features
