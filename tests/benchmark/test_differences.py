@@ -1,0 +1,89 @@
+"""The paired bootstrap against the same computed directly, patient by patient."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+from sklearn.metrics import balanced_accuracy_score
+
+from mailnet.benchmark.differences import paired_difference
+from mailnet.metrics import measure, redraws
+from mailnet.metrics.bootstrap import draw_weights
+from mailnet.specs import TaskSpec
+
+TASK = TaskSpec("t", ("a", "b", "c"))
+N, DRAWS = 90, 200
+
+
+def answers(seed: int, skill: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Probabilities (N, 3) of a network, and the labels and patients (N,) that all networks share."""
+    labels = np.random.default_rng(0).integers(0, 3, N)
+    logits = np.random.default_rng(seed).normal(size=(N, 3))
+    logits[np.arange(N), labels] += skill
+    return np.exp(logits) / np.exp(logits).sum(1, keepdims=True), labels, np.arange(N) // 3
+
+
+def drawn(seed: int, skill: float) -> tuple[float, np.ndarray]:
+    """Balanced accuracy and its redraws (D,)."""
+    p, labels, patients = answers(seed, skill)
+    values = redraws(p, labels, TASK, groups=patients, bootstrap=DRAWS)["balanced_accuracy"]
+    return measure(p, labels, TASK, bootstrap=0)["metrics"]["balanced_accuracy"]["value"], values
+
+
+def test_redraws_are_what_intervals_are_made_of() -> None:
+    p, labels, patients = answers(1, 1.0)
+    labels = np.where(np.arange(N) % 7 == 0, -1, labels)
+    measured = measure(p, labels, TASK, groups=patients, bootstrap=DRAWS, seed=4)["metrics"]
+    found = redraws(p, labels, TASK, groups=patients, bootstrap=DRAWS, seed=4)
+    for metric in ("balanced_accuracy", "macro_auroc", "macro_f1"):
+        bounds = np.quantile(found[metric], [0.025, 0.975])
+        assert (measured[metric]["low"], measured[metric]["high"]) == pytest.approx(bounds)
+    assert redraws(p, np.full(N, -1), TASK) == {}
+    assert redraws(p, labels, TASK, groups=np.zeros(N), bootstrap=5) == {}  # one patient says nothing of others
+
+
+def test_one_seed_each_is_the_plain_paired_bootstrap() -> None:
+    (p, labels, patients), (q, _, _) = answers(1, 1.5), answers(2, 1.0)
+    direct = []
+    for weights in np.concatenate(list(draw_weights(N, patients, DRAWS, 0))):
+        rows = np.repeat(np.arange(N), weights.astype(int))
+        scores = [balanced_accuracy_score(labels[rows], each[rows].argmax(1)) for each in (p, q)]
+        direct.append(scores[0] - scores[1])
+    (value, own), (base, others) = drawn(1, 1.5), drawn(2, 1.0)
+    found = paired_difference([value], [base], own[None], others[None])
+    assert found.value == pytest.approx(value - base)
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(direct, [0.025, 0.975])))
+    # Pairing matters: of two networks that answer alike the difference is known better than either.
+    alike = paired_difference([value], [value], own[None], own[None])
+    assert (alike.value, alike.low, alike.high, alike.excludes_zero) == (0.0, 0.0, 0.0, False)
+
+
+def test_seeds_are_drawn_too() -> None:
+    own, base = [drawn(k, 1.5) for k in (1, 2)], [drawn(k, 0.8) for k in (3, 4, 5)]
+    values, redrawn = [v for v, _ in own], np.stack([r for _, r in own])
+    others, redrawn_others = [v for v, _ in base], np.stack([r for _, r in base])
+    found = paired_difference(values, others, redrawn, redrawn_others)
+    # Every way of drawing seeds, each as likely, in place of random ones.
+    every = [
+        redrawn[list(a)].mean(0) - redrawn_others[list(b)].mean(0)
+        for a in product(range(2), repeat=2)
+        for b in product(range(3), repeat=3)
+    ]
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(every, [0.025, 0.975])), abs=0.006)
+    assert found.value == pytest.approx(np.mean(values) - np.mean(others))
+    assert found.excludes_zero
+    # Seeds that differ widen the interval: with the mean network in place of each it is narrower.
+    steady = [np.tile(r.mean(0), (len(r), 1)) for r in (redrawn, redrawn_others)]
+    narrow = paired_difference(values, others, *steady)
+    assert narrow.high - narrow.low < found.high - found.low  # type: ignore[operator]
+
+
+def test_draws_that_are_not_defined_are_left_out() -> None:
+    some = np.linspace(0, 1, 50)[None]
+    some[0, :10] = np.nan
+    found = paired_difference([0.5], [0.4], some, np.zeros((1, 50)))
+    assert (found.low, found.high) == pytest.approx(tuple(np.nanquantile(some, [0.025, 0.975])))
+    assert paired_difference([0.5], [0.4], some * np.nan, np.zeros((1, 50))).low is None
+    assert paired_difference([0.5], [0.4], np.zeros((1, 0)), np.zeros((1, 0))).high is None
