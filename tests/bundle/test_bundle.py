@@ -14,11 +14,12 @@ from safetensors import SafetensorError
 
 import mailnet
 from factory import read_table, write_study, write_table
-from mailnet.bundle import Predictor, load, save_bundle
+from mailnet.bundle import Predictor, load, save_bundle, store
 from mailnet.data.config import load_config
 from mailnet.data.study import StudyData, load_study
 from mailnet.errors import DataError, RunError
 from mailnet.nn import create_model
+from mailnet.nn.registry import default_options
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +92,19 @@ def test_the_saved_network_is_the_given_one(data: StudyData, tmp_path: Path) -> 
     restored = load(tmp_path).model.state_dict()
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, restored[name])
+
+
+def test_a_bundle_outlives_a_change_of_defaults(
+    data: StudyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {"unit": "multiscale", "fuse_kernel": 1, "blocks": 2}
+    monkeypatch.setattr(store, "default_options", lambda name: default_options(name) | before)
+    model = create_model("mail", data.modalities, data.tasks, width="nano", **before).eval()
+    save_bundle(tmp_path / "bundle", model, "mail", {"width": "nano"}, data.config, data.tables)
+    monkeypatch.undo()
+    assert default_options("mail") != default_options("mail") | before
+    restored = load(tmp_path).model.state_dict()
+    assert all(torch.equal(tensor, restored[name]) for name, tensor in model.state_dict().items())
 
 
 def test_dicts_frames_arrays_and_absent_modalities(study: Path, predictor: Predictor) -> None:

@@ -19,7 +19,7 @@ from mailnet.data.config import ModalityConfig, StudyConfig
 from mailnet.data.table import TableState
 from mailnet.errors import RunError
 from mailnet.files import read_json, replacing, write_json, write_text
-from mailnet.nn.registry import Network, create_model
+from mailnet.nn.registry import Network, create_model, default_options
 from mailnet.specs import ModalitySpec, TaskSpec, from_dict, to_dict
 
 FORMAT = 2  # 1: a dictionary a numeric column of a table, still read
@@ -91,7 +91,7 @@ def save_bundle(
         "study": config.name,
         "regime": config.regime,
         "id": config.id,
-        "model": {"name": model_name, "options": dict(options)},
+        "model": {"name": model_name, "options": dict(options), "defaults": default_options(model_name)},
         "modalities": [to_dict(spec) for spec in network.modalities.values()],
         "tasks": [to_dict(spec) for spec in network.tasks.values()],
         "preprocessing": {name: section.model_dump(mode="json") for name, section in config.modalities.items()},
@@ -139,7 +139,7 @@ def read_bundle(path: str | Path) -> Bundle:
         modalities = {spec["name"]: from_dict(ModalitySpec, spec) for spec in values["modalities"]}
         tasks = {spec["name"]: from_dict(TaskSpec, spec) for spec in values["tasks"]}
         model_name, options = values["model"]["name"], values["model"]["options"]
-        model = create_model(model_name, modalities, tasks, **options)
+        model = create_model(model_name, modalities, tasks, **values["model"].get("defaults", {}) | options)
         preprocessing = _SECTIONS.validate_python(values["preprocessing"])
         tables = {name: TableState.from_dict(state) for name, state in values["tables"].items()}
         study, regime, id_column = str(values["study"]), str(values["regime"]), values.get("id")

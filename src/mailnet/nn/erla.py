@@ -11,11 +11,22 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor, nn
 
-from mailnet.nn.layers import Projection, StagePlan, conv, expand_as, norm, pool_max, pool_mean, spatial_axes
+from mailnet.nn.layers import (
+    ACTIVATIONS,
+    Activation,
+    Projection,
+    StagePlan,
+    conv,
+    expand_as,
+    norm,
+    pool_max,
+    pool_mean,
+    spatial_axes,
+)
 from mailnet.nn.rpan import RPAN, rpan_conv
 
-UnitKind: TypeAlias = Literal["multiscale", "emila"]
-Statistics: TypeAlias = Literal["normalised", "published"]
+UnitKind: TypeAlias = Literal["single", "multiscale", "emila"]
+Attention: TypeAlias = Literal["normalised", "published", "none"]
 
 SHUFFLE_GROUPS = 16  # groups of EMILA's grouped convolution and channel shuffle
 
@@ -25,12 +36,15 @@ class ERLAOptions:
     """How an ERLA block is built.
 
     Args:
-        unit: ``multiscale``, a dense and a dilated 3x3 convolution of half the width each, normalised and activated; or
-            ``emila``, the published grouped 1x1, depthwise 3x3 and depthwise 5x5 branches fused by a grouped 1x1.
+        unit: ``single``, a dense 3x3 convolution, normalised and activated; ``multiscale``, in its place a dense and a
+            dilated 3x3 of half the width each; or ``emila``, the published grouped 1x1, depthwise 3x3 and depthwise 5x5
+            branches fused by a grouped 1x1.
+        branches: Kernels of the branches of an ``emila``, of 1 (in groups), 3 and 5 (depthwise).
         units: Units in a block (the published block has two).
         fuse_kernel: Kernel of the convolution after the units, odd; 1 as published.
-        attention: What channel attention reads: ``normalised`` mean and maximum; or ``published``, 2 max + sum, which
-            grows with the number of pixels.
+        activation: ``silu``, ``gelu``, or ``relu`` as published.
+        attention: What channel attention reads: ``normalised`` mean and maximum; ``published``, 2 max + sum, which
+            grows with the number of pixels; or ``none`` for no channel attention.
         gamma: Initial scale of the attention logits; None for a random one of either sign, as published.
 
     Raises:
@@ -38,20 +52,26 @@ class ERLAOptions:
     """
 
     unit: UnitKind = "multiscale"
+    branches: tuple[int, ...] = (1, 3, 5)
     units: int = 1
     fuse_kernel: int = 3
-    attention: Statistics = "normalised"
+    activation: Activation = "relu"
+    attention: Attention = "normalised"
     gamma: float | None = 1.0
 
     def __post_init__(self) -> None:
         if self.unit not in get_args(UnitKind):
             raise ValueError(f"unit must be one of {', '.join(get_args(UnitKind))}, got {self.unit!r}")
+        if not self.branches or not set(self.branches) <= {1, 3, 5} or len(set(self.branches)) < len(self.branches):
+            raise ValueError(f"branches must be some of 1, 3, 5, got {list(self.branches)}")
         if self.units < 1:
             raise ValueError(f"units must be at least 1, got {self.units}")
         if self.fuse_kernel < 1 or self.fuse_kernel % 2 == 0:
             raise ValueError(f"fuse_kernel must be odd, got {self.fuse_kernel}")
-        if self.attention not in get_args(Statistics):
-            raise ValueError(f"attention must be one of {', '.join(get_args(Statistics))}, got {self.attention!r}")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation!r}")
+        if self.attention not in get_args(Attention):
+            raise ValueError(f"attention must be one of {', '.join(get_args(Attention))}, got {self.attention!r}")
 
 
 class ChannelAttention(nn.Module):
@@ -64,7 +84,7 @@ class ChannelAttention(nn.Module):
         rpan: Where its noise comes from, if any.
     """
 
-    def __init__(self, channels: int, statistics: Statistics, gamma: float | None, rpan: RPAN | None) -> None:
+    def __init__(self, channels: int, statistics: Attention, gamma: float | None, rpan: RPAN | None) -> None:
         super().__init__()
         published = statistics == "published"
         self.statistics = published_statistics if published else normalised_statistics
@@ -93,47 +113,57 @@ def published_statistics(x: Tensor) -> Tensor:
     return 2 * pool_max(x) + x.sum(spatial_axes(x))
 
 
-class MultiScaleConv(nn.Module):
-    """A 3x3 and a dilated 3x3 convolution, half of the output channels each, normalised and activated.
+class DenseConv(nn.Module):
+    """A 3x3 convolution, or a 3x3 and a dilated 3x3 of half of the output channels each; normalised and activated.
 
     An axis of up to four pixels is not dilated, where most taps would lie outside.
     """
 
-    def __init__(self, dims: int, channels: int, out_channels: int, plan: StagePlan, rpan: RPAN | None) -> None:
+    def __init__(
+        self, dims: int, channels: int, out_channels: int, plan: StagePlan, options: ERLAOptions, rpan: RPAN | None
+    ) -> None:
         super().__init__()
-        half = out_channels // 2
+        half = out_channels // 2 if options.unit == "multiscale" else 0
         reach = tuple(2 if pixels > 4 else 1 for pixels in plan.grid)
         self.near = rpan_conv(rpan, "units", dims, channels, out_channels - half, 3, stride=plan.stride)
-        self.far = rpan_conv(rpan, "units", dims, channels, half, 3, stride=plan.stride, dilation=reach)
+        self.far = (
+            rpan_conv(rpan, "units", dims, channels, half, 3, stride=plan.stride, dilation=reach) if half else None
+        )
         self.norm = norm(dims, out_channels)
+        self.activation = ACTIVATIONS[options.activation]()
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, ...) -> (B, C_out, ...)."""
-        y: Tensor = self.norm(torch.cat([self.near(x), self.far(x)], 1))
-        return y.relu()
+        near = self.near(x)
+        y: Tensor = self.activation(self.norm(near if self.far is None else torch.cat([near, self.far(x)], 1)))
+        return y
 
 
 class MSGDC(nn.Module):
     """The published multi-scale convolution: 1x1 in groups, depthwise 3x3 and 5x5, channels shuffled, fused."""
 
-    def __init__(self, dims: int, channels: int, out_channels: int, plan: StagePlan, rpan: RPAN | None) -> None:
+    def __init__(
+        self, dims: int, channels: int, out_channels: int, plan: StagePlan, options: ERLAOptions, rpan: RPAN | None
+    ) -> None:
         super().__init__()
         groups = SHUFFLE_GROUPS
         if channels % groups or out_channels % groups:
             raise ValueError(f"unit 'emila' needs widths divisible by {groups}, got {channels} and {out_channels}")
 
-        def branch(out: int, kernel: int, count: int) -> nn.Module:
-            return rpan_conv(rpan, "units", dims, channels, out, kernel, stride=plan.stride, groups=count, bias=True)
-
-        self.pointwise = branch(out_channels, 1, groups)
-        self.depthwise3 = branch(channels, 3, channels)
-        self.depthwise5 = branch(channels, 5, channels)
-        self.fuse = conv(dims, out_channels + 2 * channels, out_channels, 1, groups=2)
+        # kernel -> channels that it gives, and groups
+        shapes = {
+            kernel: (out_channels, groups) if kernel == 1 else (channels, channels) for kernel in options.branches
+        }
+        self.branches = nn.ModuleList(
+            rpan_conv(rpan, "units", dims, channels, out, kernel, stride=plan.stride, groups=count, bias=True)
+            for kernel, (out, count) in shapes.items()
+        )
+        self.fuse = conv(dims, sum(out for out, _ in shapes.values()), out_channels, 1, groups=2)
         self.norm = norm(dims, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, ...) -> (B, C_out, ...)."""
-        y = torch.cat([self.pointwise(x), self.depthwise3(x), self.depthwise5(x)], 1)
+        y = torch.cat([branch(x) for branch in self.branches], 1)
         y = y.reshape(y.shape[0], SHUFFLE_GROUPS, -1, *y.shape[2:]).transpose(1, 2).flatten(1, 2)
         normed: Tensor = self.norm(self.fuse(y))
         return normed
@@ -161,25 +191,34 @@ class Unit(nn.Module):
         rpan: RPAN | None,
     ) -> None:
         super().__init__()
-        branches = MSGDC if options.unit == "emila" else MultiScaleConv
-        self.branches = branches(dims, channels, out_channels, plan, rpan)
-        self.attention = ChannelAttention(out_channels, options.attention, options.gamma, rpan)
-        self.shortcut = Projection(dims, channels, out_channels, plan.stride) if options.unit == "emila" else None
+        published = options.unit == "emila"
+        self.branches = (MSGDC if published else DenseConv)(dims, channels, out_channels, plan, options, rpan)
+        self.attention = (
+            ChannelAttention(out_channels, options.attention, options.gamma, rpan)
+            if options.attention != "none"
+            else None
+        )
+        self.shortcut = Projection(dims, channels, out_channels, plan.stride) if published else None
+        self.activation = ACTIVATIONS[options.activation]()
         self.man = rpan.attention_noise("spatial_noise") if rpan else None
         self.published_noise = rpan is not None and rpan.man == "published"
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, ...) -> (B, C_out, ...)."""
-        o = self.branches(x)
-        gate = self.attention(o)
+        o: Tensor = self.branches(x)
+        gate = None if self.attention is None else self.attention(o)
+        y = o if gate is None else o * gate
         if self.published_noise and self.man is not None:
-            r = (o * gate if self.shortcut is None else o * gate + self.shortcut(x)).relu()
-            attenuated: Tensor = o * (self.man(r).clamp(0, 1) * gate) ** 3
+            r = self.activation(y if self.shortcut is None else y + self.shortcut(x))
+            focus = self.man(r).clamp(0, 1)
+            attenuated: Tensor = o * (focus if gate is None else focus * gate) ** 3
             return attenuated
-        y: Tensor = o * gate
         if self.man is not None:
             y = y * self.man(torch.ones_like(y))
-        return y if self.shortcut is None else (y + self.shortcut(x)).relu()
+        if self.shortcut is None:
+            return y
+        activated: Tensor = self.activation(y + self.shortcut(x))
+        return activated
 
 
 class ERLA(nn.Module):
@@ -213,8 +252,9 @@ class ERLA(nn.Module):
         self.norm = norm(dims, out_channels)
         same = channels == out_channels and plan == then
         self.shortcut = nn.Identity() if same else Projection(dims, channels, out_channels, plan.stride)
+        self.activation = ACTIVATIONS[options.activation]()
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, ...) -> (B, C_out, ...), each axis divided by its stride."""
-        y: Tensor = self.norm(self.fuse(self.units(x))) + self.shortcut(x)
-        return y.relu()
+        y: Tensor = self.activation(self.norm(self.fuse(self.units(x))) + self.shortcut(x))
+        return y

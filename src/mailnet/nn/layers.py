@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,8 @@ WIDTHS: dict[str, tuple[int, ...]] = {
     "base": (96, 192, 384, 768),
 }
 RANGE_TOLERANCE = 1e-3
+Activation: TypeAlias = Literal["relu", "silu", "gelu"]
+ACTIVATIONS: dict[Activation, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU}
 _CONV: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
 _NORM: dict[int, type[nn.BatchNorm2d] | type[nn.BatchNorm3d]] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
@@ -165,9 +168,11 @@ def halved(stride: Sequence[int]) -> tuple[int, ...]:
 class Stem(nn.Sequential):
     """The first convolution, normalised and activated; where an axis is quartered, a max-pool does the second half."""
 
-    def __init__(self, convolution: nn.Module, width: int, stride: Sequence[int]) -> None:
+    def __init__(
+        self, convolution: nn.Module, width: int, stride: Sequence[int], activation: Activation = "relu"
+    ) -> None:
         dims = len(stride)
-        layers: list[nn.Module] = [convolution, norm(dims, width), nn.ReLU()]
+        layers: list[nn.Module] = [convolution, norm(dims, width), ACTIVATIONS[activation]()]
         if max(stride) > 2:
             pool = nn.MaxPool2d if dims == 2 else nn.MaxPool3d
             layers.append(pool(3, tuple(max(step // 2, 1) for step in stride), 1))

@@ -16,34 +16,41 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mailnet.nn.emcam import EMCAM, EMCAMOptions, Exchange, Frequency
-from mailnet.nn.erla import ERLA, ERLAOptions, Statistics, UnitKind
+from mailnet.nn.erla import ERLA, Attention, ERLAOptions, UnitKind
 from mailnet.nn.heads import Heads
-from mailnet.nn.layers import InputNorm, Stem, halved, key, plan_trunk, pool_mean, stage_widths, stem_kernel
+from mailnet.nn.layers import Activation, InputNorm, Stem, halved, key, plan_trunk, pool_mean, stage_widths
 from mailnet.nn.noise import NoiseSource
 from mailnet.nn.presence import absence_tokens, resolve_presence
 from mailnet.nn.registry import register_model
 from mailnet.nn.rpan import RPAN, MANVariant, RPFPlacement, rpan_conv
 from mailnet.specs import ModalitySpec, TaskSpec
 
-BLOCKS = 2  # ERLA blocks in a stage, as published
 WIDE_TABLE = 256
 
 
 class ImageTrunk(nn.Module):
     """The stem and the stages of an image or volume."""
 
-    def __init__(self, spec: ModalitySpec, widths: Sequence[int], options: ERLAOptions, rpan: RPAN | None) -> None:
+    def __init__(
+        self,
+        spec: ModalitySpec,
+        widths: Sequence[int],
+        blocks: int,
+        kernel: int,
+        options: ERLAOptions,
+        rpan: RPAN | None,
+    ) -> None:
         super().__init__()
         stem, plans = plan_trunk(spec, len(widths))
         dims, ones = spec.spatial_dims, (1,) * spec.spatial_dims
         self.norm = InputNorm(spec)
-        first = rpan_conv(rpan, "stem", dims, spec.channels, widths[0], stem_kernel(stem), stride=halved(stem))
-        self.stem = Stem(first, widths[0], stem)
+        first = rpan_conv(rpan, "stem", dims, spec.channels, widths[0], kernel, stride=halved(stem))
+        self.stem = Stem(first, widths[0], stem, options.activation)
         inputs = (widths[0], *widths[:-1])
         self.stages = nn.ModuleList(
             nn.Sequential(
                 ERLA(dims, before, width, plan, options, rpan),
-                *(ERLA(dims, width, width, replace(plan, stride=ones), options, rpan) for _ in range(BLOCKS - 1)),
+                *(ERLA(dims, width, width, replace(plan, stride=ones), options, rpan) for _ in range(blocks - 1)),
             )
             for before, width, plan in zip(inputs, widths, plans, strict=True)
         )
@@ -91,12 +98,17 @@ class MAIL(nn.Module):
         tasks: The tasks by name.
         width: Preset of the widths of the four stages: ``nano``, ``tiny``, ``small`` or ``base``.
         widths: Widths of the stages in place of a preset; any number of stages.
-        unit: ``multiscale`` or the published ``emila``; see ``ERLAOptions`` for this and the next four.
+        blocks: ERLA blocks in a stage; 2 as published.
+        stem_kernel: Kernel of the first convolution, odd; 7 as published.
+        unit: ``single``, ``multiscale`` or the published ``emila``; see ``ERLAOptions`` for this and the next six.
+        branches: Kernels of the branches of an ``emila``.
         units: Units in an ERLA block.
         fuse_kernel: Kernel of the convolution that ends a block; 1 as published.
-        attention: Statistics that channel attention reads, ``normalised`` or ``published``.
+        activation: ``silu``, ``gelu``, or ``relu`` as published.
+        attention: Statistics that channel attention reads, ``normalised`` or ``published``, or ``none`` without it.
         gamma: Initial scale of the channel attention's logits; None for the published random sign.
-        emcam: Let the modalities gate each other after each stage. False leaves the whole module out.
+        emcam: After how many stages, the last ones, the modalities gate each other; True for all as published, False
+            or 0 for none.
         frequency: ``spatial``, ``channel`` or ``none``; see ``EMCAMOptions`` for this and the next three.
         exchange: ``symmetric``, the published ``ring``, or ``none``.
         spatial_attention: Also gate each pixel.
@@ -119,12 +131,16 @@ class MAIL(nn.Module):
         *,
         width: str = "tiny",
         widths: Sequence[int] | None = None,
+        blocks: int = 2,
+        stem_kernel: int = 3,
         unit: UnitKind = "multiscale",
+        branches: Sequence[int] = (1, 3, 5),
         units: int = 1,
         fuse_kernel: int = 3,
-        attention: Statistics = "normalised",
+        activation: Activation = "relu",
+        attention: Attention = "normalised",
         gamma: float | None = 1.0,
-        emcam: bool = True,
+        emcam: bool | int = True,
         frequency: Frequency = "spatial",
         exchange: Exchange = "symmetric",
         spatial_attention: bool = True,
@@ -142,9 +158,16 @@ class MAIL(nn.Module):
         ):
             if chance is not None and not 0 <= chance < 1:
                 raise ValueError(f"{name} must be at least 0 and below 1, got {chance}")
-        block = ERLAOptions(unit, units, fuse_kernel, attention, gamma)
+        if blocks < 1:
+            raise ValueError(f"blocks must be at least 1, got {blocks}")
+        if stem_kernel < 1 or stem_kernel % 2 == 0:
+            raise ValueError(f"stem_kernel must be odd, got {stem_kernel}")
+        block = ERLAOptions(unit, tuple(branches), units, fuse_kernel, activation, attention, gamma)
         fusion = EMCAMOptions(frequency, exchange, spatial_attention, centred)
         channels = stage_widths(width, widths)
+        fused = len(channels) if emcam is True else int(emcam)
+        if not 0 <= fused <= len(channels):
+            raise ValueError(f"emcam must be at most the number of stages, {len(channels)}, got {emcam}")
         self.modalities = dict(modalities)
         self.tasks = dict(tasks)
         self.modality_dropout = modality_dropout
@@ -154,11 +177,12 @@ class MAIL(nn.Module):
                     spec, channels, _feature_dropout(spec) if feature_dropout is None else feature_dropout
                 )
                 if spec.kind == "tabular"
-                else ImageTrunk(spec, channels, block, rpan)
+                else ImageTrunk(spec, channels, blocks, stem_kernel, block, rpan)
                 for name, spec in modalities.items()
             }
         )
-        self.fusions = nn.ModuleList(EMCAM(modalities, c, fusion, rpan) for c in channels) if emcam else None
+        self.unfused = len(channels) - fused  # stages before the first exchange
+        self.fusions = nn.ModuleList(EMCAM(modalities, c, fusion, rpan) for c in channels[self.unfused :])
         self.tokens = absence_tokens(modalities, channels[-1])
         self.heads = Heads(dict.fromkeys(modalities, channels[-1]), tasks, dropout)
 
@@ -182,8 +206,8 @@ class MAIL(nn.Module):
         x = {name: trunk.stem(trunk.norm(presence.gather(name, inputs[name]))) for name, trunk in trunks.items()}
         for stage in range(len(next(iter(trunks.values())).stages)):
             x = {name: trunk.stages[stage](x[name]) for name, trunk in trunks.items()}  # (n, C_stage, ...)
-            if self.fusions is not None:
-                x = self.fusions[stage](x, presence)
+            if stage >= self.unfused:
+                x = self.fusions[stage - self.unfused](x, presence)
         vectors = {name: pool_mean(features) for name, features in x.items()}  # (n, C_last)
         logits: dict[str, Tensor] = self.heads(presence.complete(vectors, self.tokens))
         return logits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
@@ -94,8 +95,35 @@ def create_model(
     Raises:
         ValueError: An unknown name, or options that the network refuses.
     """
+    return _builder(name)(modality_specs(modalities), task_specs(tasks), **options)
+
+
+def default_options(name: str) -> dict[str, Any]:
+    """Return what a network takes for the options that are not given, so that a stored one outlives a new default.
+
+    Options that are None by default are left out: there the network decides.
+
+    Raises:
+        ValueError: An unknown name.
+
+    >>> default_options("mail")["width"]
+    'tiny'
+    """
+    builder = _builder(name)
+    found: dict[str, Any] = {}
+    # Options that a class passes on are those of its bases.
+    for owner in builder.__mro__ if isinstance(builder, type) else (builder,):
+        parameters = inspect.signature(owner).parameters.values()
+        chosen = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
+        found = chosen | found
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _builder(name: str) -> Builder:
     if name not in _BUILDERS and name in _MODULES:
         importlib.import_module(_MODULES[name])
     if name not in _BUILDERS:
         raise ValueError(f"no model is named '{name}'; there are {', '.join(list_models())}")
-    return _BUILDERS[name](modality_specs(modalities), task_specs(tasks), **options)
+    return _BUILDERS[name]
