@@ -7,23 +7,25 @@ from mailnet.nn import create_model, list_models, register_model
 from mailnet.nn.registry import _BUILDERS
 from mailnet.specs import ModalitySpec, TaskSpec
 
-OURS = ["mail", "robust_mail", "two_branch_resnet18"]
+# The reference networks are given widths, no preset.
+NAMES = [name for name in list_models() if "reference" not in name]
+OPTIONS = {"single_modality": {"modality": "mri"}}
 
 
 def test_our_networks_are_listed() -> None:
-    assert set(OURS) <= set(list_models())
+    assert {"mail", "robust_mail", "two_branch_resnet18", "two_branch_resnet50", "late_fusion"} <= set(NAMES)
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", NAMES)
 def test_numbers_stand_for_specs(name: str) -> None:
-    model = create_model(name, {"ct": 1, "mri": 3}, {"tumour": 4}, width="nano")
+    model = create_model(name, {"ct": 1, "mri": 3}, {"tumour": 4}, width="nano", **OPTIONS.get(name, {}))
     assert model.modalities["mri"] == ModalitySpec("mri", channels=3)
     assert model.tasks["tumour"] == TaskSpec("tumour", ("0", "1", "2", "3"))
     logits = model({"ct": torch.rand(2, 1, 64, 64), "mri": torch.rand(2, 3, 64, 64)})
     assert logits["tumour"].shape == (2, 4)
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", NAMES)
 def test_unknown_preset_names_those_there_are(name: str) -> None:
     with pytest.raises(ValueError, match="nano, tiny, small, base"):
         create_model(name, {"ct": 1}, {"tumour": 2}, width="huge")
