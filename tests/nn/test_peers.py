@@ -139,7 +139,8 @@ def test_exported_network_gives_the_same(name: str) -> None:
     model = make(name, names).eval()
     inputs = batch(names)
     present = {"photo": torch.tensor([True, False, True, True]), "clinic": torch.tensor([True, True, True, False])}
-    free = dict.fromkeys(names, {0: torch.export.Dim("batch", min=2, max=64)})
+    size = torch.export.Dim("batch", min=2, max=64)
+    free = {modality: {0: size} for modality in names}
     example = (batch(names, rows=3), {modality: mask[:3] for modality, mask in present.items()})
     program = torch.export.export(model, example, dynamic_shapes=(free, free))
     for task, value in program.module()(inputs, present).items():
