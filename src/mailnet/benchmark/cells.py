@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from mailnet.benchmark.suite import Suite, cell_config
 from mailnet.errors import ConfigError, RunError
-from mailnet.files import read_json
+from mailnet.files import read_json, write_text
+from mailnet.nn.registry import default_options
 
 FORMAT = 1
 # Of a resolved study, what says where it lies or how it is called, and not what is computed.
@@ -96,6 +97,12 @@ def network_fingerprint(suite: Suite, study: str, network: str) -> str:
     tuning = None
     if suite.tuning is not None and (trials := suite.trials(network)):
         tuning = {"trials": trials, "seed": suite.tuning.seed, "share": suite.tuning.share}
+    if entry.name is not None:
+        # With the defaults of its options: a network that has changed is another one.
+        try:
+            values["model"]["options"] = default_options(entry.name) | values["model"]["options"]
+        except ValueError as error:
+            raise ConfigError(str(error), remedy=f"Mend 'networks.{network}.name' of the suite") from error
     settings = {
         "study": {key: value for key, value in values.items() if key not in NOT_COMPUTED} | {"train": train},
         "budget": None if entry.columns is not None else suite.budget.model_dump(),
@@ -117,6 +124,16 @@ def read_cell(cell: Cell, out: Path) -> dict[str, Any] | None:
     if int(values.get("format", FORMAT)) > FORMAT:
         raise RunError(f"was written by mailnet {values.get('mailnet')}", file=file, remedy="Update mailnet")
     return values
+
+
+def write_cell(cell: Cell, out: Path, values: dict[str, Any]) -> None:
+    """Write a cell's file, a line a key: hundreds of redraws would else be as many lines.
+
+    Raises:
+        RunError: The system refused the write.
+    """
+    lines = (f"{json.dumps(key)}: {json.dumps(value, allow_nan=False)}" for key, value in values.items())
+    write_text(cell.file(out), "{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def cell_status(values: dict[str, Any] | None, fingerprint: str) -> Status:

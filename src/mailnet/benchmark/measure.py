@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 import mailnet
 from mailnet.benchmark.boosting import run_boosting
-from mailnet.benchmark.cells import FORMAT, Cell
+from mailnet.benchmark.cells import FORMAT, Cell, write_cell
 from mailnet.benchmark.network import discard_run, run_network
 from mailnet.benchmark.outcome import Outcome, compact, take, task_results
 from mailnet.benchmark.plan import Plan, Planner
@@ -23,7 +23,6 @@ from mailnet.benchmark.suite import NetworkEntry, Suite, cell_config
 from mailnet.data.config import StudyConfig
 from mailnet.data.study import StudyData
 from mailnet.errors import MailnetError
-from mailnet.files import write_json
 from mailnet.training import train
 
 
@@ -92,7 +91,7 @@ class CellRunner:
             "seed": cell.seed,
             **found,
         }
-        write_json(cell.file(self.out), values)
+        write_cell(cell, self.out, values)
         return values
 
     def _measured(self, cell: Cell, planner: Planner, run: Path) -> dict[str, Any]:

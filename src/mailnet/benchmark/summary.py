@@ -92,10 +92,10 @@ def _only(cells: Sequence[dict[str, Any]], task: str) -> dict[str, float]:
     return {name: statistics.mean(values) for name, values in found.items() if None not in values}
 
 
-def _spread(values: Sequence[float]) -> dict[str, float] | None:
+def _spread(values: Sequence[float]) -> dict[str, float | None] | None:
     if not values:
         return None
-    return {"mean": statistics.mean(values), "sd": statistics.stdev(values) if len(values) > 1 else 0.0}
+    return {"mean": statistics.mean(values), "sd": statistics.stdev(values) if len(values) > 1 else None}
 
 
 def _machines(results: Results) -> list[dict[str, Any]]:

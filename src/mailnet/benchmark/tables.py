@@ -177,8 +177,10 @@ def _epochs(found: Mapping[str, Any]) -> str:
     return f"{found['epochs']} of {found['wanted_epochs']}" if lowered else str(found["epochs"])
 
 
-def _spread(found: Mapping[str, float] | None) -> str:
-    return "-" if found is None else f"{found['mean']:.4f} ± {found['sd']:.4f}"
+def _spread(found: Mapping[str, float | None] | None) -> str:
+    if found is None:
+        return "-"
+    return f"{found['mean']:.4f}" + ("" if found["sd"] is None else f" ± {found['sd']:.4f}")
 
 
 def _interval(found: Mapping[str, Any] | None) -> str:
