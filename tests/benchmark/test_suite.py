@@ -25,7 +25,7 @@ def test_later_overrides_replace_earlier_ones(tmp_path: Path) -> None:
     config = cell_config(suite, "two", "mail", {"train.seed": 5})
     assert (config.train.epochs, config.train.learning_rate, config.train.weight_decay) == (7, 1e-5, 0.1)
     assert (config.train.precision, config.train.seed, config.evaluation.bootstrap) == ("bf16", 5, 20)
-    assert (config.modalities["ct"].size, config.modalities["photo"].size) == ((24, 24), (16, 16))  # type: ignore[union-attr]
+    assert (config.modalities["ct"].size, config.modalities["photo"].size) == ((24, 24), (16, 16))
     assert config.model.model_dump() == SMALL
     assert cell_config(suite, "two", "wide").train.learning_rate == 0.25
     assert cell_config(suite, "apart", "wide").train.learning_rate == 0.5
