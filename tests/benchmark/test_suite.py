@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from small_suite import SMALL, write_suite
 
+from mailnet.benchmark import cells
 from mailnet.benchmark.cells import Cell, list_cells, network_fingerprint
 from mailnet.benchmark.suite import cell_config, load_suite
 from mailnet.errors import ConfigError
@@ -99,3 +100,14 @@ def test_a_fingerprint_is_of_what_is_computed(tmp_path: Path) -> None:
     plain = fingerprint("a", "boost", networks=boost)
     assert plain == fingerprint("a", "boost", networks=boost, set={"train.epochs": 3}, budget={"seconds": 3})
     assert plain != fingerprint("a", "boost", networks={"boost": {"columns": "boosting", "options": {"max_iter": 9}}})
+
+
+def test_a_new_default_of_a_network_is_another_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    suite = load_suite(write_suite(tmp_path))
+    first = network_fingerprint(suite, "two", "mail")
+    defaults = cells.default_options("mail")
+    # What the suite gives itself does not depend on the default.
+    monkeypatch.setattr(cells, "default_options", lambda name: defaults | {"width": "large"})
+    assert network_fingerprint(suite, "two", "mail") == first
+    monkeypatch.setattr(cells, "default_options", lambda name: defaults | {"norm": "none"})
+    assert network_fingerprint(suite, "two", "mail") != first

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 import mailnet
-from mailnet.benchmark.cells import FORMAT, Cell, list_cells, read_cell
+from mailnet.benchmark.cells import FORMAT, cell_status, list_cells, network_fingerprint, read_cell
 from mailnet.benchmark.suite import Suite, cell_config
 from mailnet.bundle.predictor import DRAWS
 from mailnet.data.study import load_study
@@ -135,15 +135,12 @@ def _models(suite: Suite, study: str, out: Path) -> dict[str, tuple[str, dict[st
     """Network -> name and options as its cells say, which may have been tuned."""
     models: dict[str, tuple[str, dict[str, Any]]] = {}
     for cell in list_cells(suite, [study]):
-        values = None if suite.networks[cell.network].columns else _done(cell, out)
-        if values is not None:
-            models.setdefault(cell.network, (values["model"]["name"], values["model"]["options"]))
+        if suite.networks[cell.network].columns is not None or cell.network in models:
+            continue
+        values = read_cell(cell, out)
+        if values is not None and cell_status(values, network_fingerprint(suite, study, cell.network)) == "done":
+            models[cell.network] = values["model"]["name"], values["model"]["options"]
     return models
-
-
-def _done(cell: Cell, out: Path) -> dict[str, Any] | None:
-    values = read_cell(cell, out)
-    return None if values is None or "error" in values else values
 
 
 def _digest(suite: Suite, models: Models) -> str:
