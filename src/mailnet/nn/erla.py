@@ -25,6 +25,7 @@ from mailnet.nn.layers import (
 )
 from mailnet.nn.rpan import RPAN, rpan_conv
 
+Shortcut: TypeAlias = Literal["mean", "strided"]
 UnitKind: TypeAlias = Literal["single", "multiscale", "emila"]
 Attention: TypeAlias = Literal["normalised", "published", "none"]
 
@@ -42,6 +43,7 @@ class ERLAOptions:
         branches: Kernels of the branches of an ``emila``, of 1 (in groups), 3 and 5 (depthwise).
         units: Units in a block (the published block has two).
         fuse_kernel: Kernel of the convolution after the units, odd; 1 as published.
+        shortcut: How a shortcut halves the grid, by the ``mean`` of its pixels or, as published, ``strided``.
         activation: ``silu``, ``gelu``, or ``relu`` as published.
         attention: What channel attention reads: ``normalised`` mean and maximum; ``published``, 2 max + sum, which
             grows with the number of pixels; or ``none`` for no channel attention.
@@ -55,6 +57,7 @@ class ERLAOptions:
     branches: tuple[int, ...] = (1, 3, 5)
     units: int = 1
     fuse_kernel: int = 3
+    shortcut: Shortcut = "strided"
     activation: Activation = "relu"
     attention: Attention = "normalised"
     gamma: float | None = 1.0
@@ -68,6 +71,8 @@ class ERLAOptions:
             raise ValueError(f"units must be at least 1, got {self.units}")
         if self.fuse_kernel < 1 or self.fuse_kernel % 2 == 0:
             raise ValueError(f"fuse_kernel must be odd, got {self.fuse_kernel}")
+        if self.shortcut not in get_args(Shortcut):
+            raise ValueError(f"shortcut must be one of {', '.join(get_args(Shortcut))}, got {self.shortcut!r}")
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation!r}")
         if self.attention not in get_args(Attention):
@@ -251,7 +256,8 @@ class ERLA(nn.Module):
         self.fuse = conv(dims, out_channels, out_channels, options.fuse_kernel)
         self.norm = norm(dims, out_channels)
         same = channels == out_channels and plan == then
-        self.shortcut = nn.Identity() if same else Projection(dims, channels, out_channels, plan.stride)
+        average = options.shortcut == "mean"
+        self.shortcut = nn.Identity() if same else Projection(dims, channels, out_channels, plan.stride, average)
         self.activation = ACTIVATIONS[options.activation]()
 
     def forward(self, x: Tensor) -> Tensor:

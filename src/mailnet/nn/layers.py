@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -180,10 +180,28 @@ class Stem(nn.Sequential):
 
 
 class Projection(nn.Sequential):
-    """The shortcut of a residual where the shape changes: a strided 1x1 convolution, normalised."""
+    """The shortcut of a residual where the shape changes: a strided 1x1 convolution, normalised.
 
-    def __init__(self, dims: int, channels: int, out_channels: int, stride: Sequence[int]) -> None:
-        super().__init__(conv(dims, channels, out_channels, 1, stride=stride), norm(dims, out_channels))
+    Args:
+        dims: Spatial axes.
+        channels: C of the input.
+        out_channels: C of the output.
+        stride: Stride of each axis.
+        average: Take the mean of the pixels of a stride, not the first of them (the "D" of He et al., "Bag of Tricks
+            for Image Classification", CVPR 2019).
+    """
+
+    def __init__(
+        self, dims: int, channels: int, out_channels: int, stride: Sequence[int], average: bool = False
+    ) -> None:
+        layers: list[nn.Module] = []
+        if average and max(stride) > 1:
+            pool: Callable[..., nn.Module] = nn.AvgPool2d if dims == 2 else nn.AvgPool3d
+            # The mean is over pixels that exist, and the size that of the strided convolution beside it.
+            layers.append(pool(tuple(stride), tuple(stride), ceil_mode=True, count_include_pad=False))
+            stride = (1,) * dims
+        layers += [conv(dims, channels, out_channels, 1, stride=stride), norm(dims, out_channels)]
+        super().__init__(*layers)
 
 
 class InputNorm(nn.Module):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mailnet.nn.emcam import EMCAM, EMCAMOptions, Exchange, Frequency
-from mailnet.nn.erla import ERLA, Attention, ERLAOptions, UnitKind
+from mailnet.nn.erla import ERLA, Attention, ERLAOptions, Shortcut, UnitKind
 from mailnet.nn.heads import Heads
 from mailnet.nn.layers import Activation, InputNorm, Stem, halved, key, plan_trunk, pool_mean, stage_widths
 from mailnet.nn.noise import NoiseSource
@@ -100,10 +100,11 @@ class MAIL(nn.Module):
         widths: Widths of the stages in place of a preset; any number of stages.
         blocks: ERLA blocks in a stage; 2 as published.
         stem_kernel: Kernel of the first convolution, odd; 7 as published.
-        unit: ``single``, ``multiscale`` or the published ``emila``; see ``ERLAOptions`` for this and the next six.
+        unit: ``single``, ``multiscale`` or the published ``emila``; see ``ERLAOptions`` for this and the next seven.
         branches: Kernels of the branches of an ``emila``.
         units: Units in an ERLA block.
         fuse_kernel: Kernel of the convolution that ends a block; 1 as published.
+        shortcut: How a shortcut halves the grid, by the ``mean`` of its pixels or, as published, ``strided``.
         activation: ``silu``, ``gelu``, or ``relu`` as published.
         attention: Statistics that channel attention reads, ``normalised`` or ``published``, or ``none`` without it.
         gamma: Initial scale of the channel attention's logits; None for the published random sign.
@@ -131,16 +132,17 @@ class MAIL(nn.Module):
         *,
         width: str = "tiny",
         widths: Sequence[int] | None = None,
-        blocks: int = 2,
+        blocks: int = 1,
         stem_kernel: int = 3,
-        unit: UnitKind = "multiscale",
+        unit: UnitKind = "single",
         branches: Sequence[int] = (1, 3, 5),
         units: int = 1,
         fuse_kernel: int = 3,
-        activation: Activation = "relu",
-        attention: Attention = "normalised",
+        shortcut: Shortcut = "mean",
+        activation: Activation = "silu",
+        attention: Attention = "none",
         gamma: float | None = 1.0,
-        emcam: bool | int = True,
+        emcam: bool | int = 1,
         frequency: Frequency = "spatial",
         exchange: Exchange = "symmetric",
         spatial_attention: bool = True,
@@ -162,7 +164,7 @@ class MAIL(nn.Module):
             raise ValueError(f"blocks must be at least 1, got {blocks}")
         if stem_kernel < 1 or stem_kernel % 2 == 0:
             raise ValueError(f"stem_kernel must be odd, got {stem_kernel}")
-        block = ERLAOptions(unit, tuple(branches), units, fuse_kernel, activation, attention, gamma)
+        block = ERLAOptions(unit, tuple(branches), units, fuse_kernel, shortcut, activation, attention, gamma)
         fusion = EMCAMOptions(frequency, exchange, spatial_attention, centred)
         channels = stage_widths(width, widths)
         fused = len(channels) if emcam is True else int(emcam)
