@@ -93,6 +93,23 @@ def test_averaged_draws_cost_as_many_passes() -> None:
     assert count_operations(model).macs == 3 * once.macs
 
 
+class Attention(nn.Module):
+    """The cells of a table as four tokens of eight numbers, which attend to each other in one fused kernel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.modalities = {"cells": ModalitySpec("cells", "tabular", 32)}
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, inputs: dict[str, torch.Tensor], present: None = None) -> dict[str, torch.Tensor]:
+        tokens = (inputs["cells"] * self.scale).reshape(-1, 1, 4, 8)  # (B, heads, tokens, D)
+        return {"t": nn.functional.scaled_dot_product_attention(tokens, tokens, tokens)}
+
+
+def test_attention_is_counted() -> None:
+    assert count_operations(Attention()).macs == 2 * 4 * 4 * 8  # of the weights, and of their products with the values
+
+
 def test_bad_arguments() -> None:
     model = create_model("mail_reference", {"ct": 1}, {"tumour": 2}, widths=(16,))
     with pytest.raises(ValueError, match=r"modality 'ct' has no size; give one, as in sizes=\{'ct'"):
