@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -55,7 +57,9 @@ def test_tied_parameters_count_once() -> None:
 
 @pytest.mark.parametrize("name", list_models())
 def test_every_registered_network(name: str) -> None:
-    model = create_model(name, SMALL, {"tumour": 2}, widths=(16, 32))
+    # The reference networks are given widths, no preset; one network has to be told its modality.
+    options: dict[str, Any] = {"widths": (16, 32)} if "reference" in name else {"width": "nano"}
+    model = create_model(name, SMALL, {"tumour": 2}, **options, **({"modality": "ct"} if "single" in name else {}))
     count = count_operations(model)
     assert count.macs > 0
     assert sum(count.modules.values()) == pytest.approx(count.macs, abs=len(count.modules))
