@@ -20,7 +20,7 @@ from mailnet.nn.erla import ERLA, Attention, ERLAOptions, Shortcut, UnitKind
 from mailnet.nn.heads import Heads
 from mailnet.nn.layers import Activation, InputNorm, Stem, halved, key, plan_trunk, pool_mean, stage_widths
 from mailnet.nn.noise import NoiseSource
-from mailnet.nn.presence import absence_tokens, resolve_presence
+from mailnet.nn.presence import Presence, absence_tokens, resolve_presence
 from mailnet.nn.registry import register_model
 from mailnet.nn.rpan import RPAN, MANVariant, RPFPlacement, rpan_conv
 from mailnet.specs import ModalitySpec, TaskSpec
@@ -204,15 +204,33 @@ class MAIL(nn.Module):
             ValueError: Inputs of a wrong shape, name or range, or a study without any modality.
         """
         presence = resolve_presence(self.modalities, inputs, present, self.training, self.modality_dropout)
+        logits: dict[str, Tensor] = self.heads(presence.complete(self._encode(inputs, presence), self.tokens))
+        return logits
+
+    def encode(self, inputs: dict[str, Tensor], present: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Return the features that the heads read, of the modalities that are there, in the order of their studies.
+
+        Args:
+            inputs: As of ``forward``.
+            present: As of ``forward``.
+
+        Returns:
+            Modality -> (n, C), the n studies that have it; a modality that none has is left out.
+
+        Raises:
+            ValueError: As of ``forward``.
+        """
+        presence = resolve_presence(self.modalities, inputs, present, self.training, self.modality_dropout)
+        return self._encode(inputs, presence)
+
+    def _encode(self, inputs: dict[str, Tensor], presence: Presence) -> dict[str, Tensor]:
         trunks: dict[str, Any] = {name: self.trunks[key(name)] for name in presence.encoded}
         x = {name: trunk.stem(trunk.norm(presence.gather(name, inputs[name]))) for name, trunk in trunks.items()}
         for stage in range(len(next(iter(trunks.values())).stages)):
             x = {name: trunk.stages[stage](x[name]) for name, trunk in trunks.items()}  # (n, C_stage, ...)
             if stage >= self.unfused:
                 x = self.fusions[stage - self.unfused](x, presence)
-        vectors = {name: pool_mean(features) for name, features in x.items()}  # (n, C_last)
-        logits: dict[str, Tensor] = self.heads(presence.complete(vectors, self.tokens))
-        return logits
+        return {name: pool_mean(features) for name, features in x.items()}  # (n, C_last)
 
 
 @register_model("robust_mail")

@@ -58,11 +58,17 @@ class TwoBranch(nn.Module):
     def forward(self, inputs: dict[str, Tensor], present: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Return task -> logits (B, outputs) from modality -> (B, C, ...) and modality -> (B,) bool."""
         presence = resolve_presence(self.modalities, inputs, present, self.training)
-        vectors = {
-            name: pool_mean(self.branches[key(name)](presence.gather(name, inputs[name]))) for name in presence.encoded
-        }
+        vectors = _encode(self.branches, inputs, presence)
         logits: dict[str, Tensor] = self.heads(presence.complete(vectors, self.tokens))
         return logits
+
+    def encode(self, inputs: dict[str, Tensor], present: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Return modality -> (n, C), the features of the n studies that have it; see ``MAIL.encode``."""
+        return _encode(self.branches, inputs, resolve_presence(self.modalities, inputs, present, self.training))
+
+
+def _encode(branches: nn.ModuleDict, inputs: dict[str, Tensor], presence: Presence) -> dict[str, Tensor]:
+    return {name: pool_mean(branches[key(name)](presence.gather(name, inputs[name]))) for name in presence.encoded}
 
 
 @register_model("two_branch_resnet18")
@@ -170,11 +176,21 @@ class SingleModality(nn.Module):
         logits: dict[str, Tensor] = self.heads({self.modality: self._vector(inputs, presence)})
         return logits
 
-    def _vector(self, inputs: dict[str, Tensor], presence: Presence) -> Tensor:
+    def encode(self, inputs: dict[str, Tensor], present: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Return the features (n, C) of the n studies that have the modality by its name; see ``MAIL.encode``."""
+        return self._encode(inputs, resolve_presence(self.modalities, inputs, present, self.training))
+
+    def _encode(self, inputs: dict[str, Tensor], presence: Presence) -> dict[str, Tensor]:
         name = self.modality
-        if self.token is not None and name not in presence.encoded:
+        if name not in presence.encoded:
+            return {}
+        return {name: pool_mean(self.branch(presence.gather(name, inputs[name])))}
+
+    def _vector(self, inputs: dict[str, Tensor], presence: Presence) -> Tensor:
+        name, encoded = self.modality, self._encode(inputs, presence)
+        if self.token is not None and not encoded:
             return self.token.expand(presence.batch_size, -1)
-        vector = presence.scatter(name, pool_mean(self.branch(presence.gather(name, inputs[name]))))  # (B, C)
+        vector = presence.scatter(name, encoded[name])  # (B, C)
         if self.token is None:
             return vector
         return torch.where(presence.masks[name][:, None], vector, self.token.to(vector.dtype))
@@ -221,9 +237,12 @@ class LateFusion(nn.Module):
         """Return task -> logits (B, outputs) from modality -> (B, C, ...) and modality -> (B,) bool."""
         presence = resolve_presence(self.modalities, inputs, present, self.training)
         opinions: dict[str, list[Tensor]] = {task: [] for task in self.tasks}
-        for name in presence.encoded:
-            vector = pool_mean(self.branches[key(name)](presence.gather(name, inputs[name])))  # (n, C)
+        for name, vector in _encode(self.branches, inputs, presence).items():  # (n, C)
             for task, logits in self.heads[key(name)]({name: vector}).items():
                 opinions[task].append(presence.scatter(name, logits))
         count = torch.stack(list(presence.masks.values())).sum(0)[:, None]  # (B, 1)
         return {task: torch.stack(logits).sum(0) / count for task, logits in opinions.items()}
+
+    def encode(self, inputs: dict[str, Tensor], present: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Return modality -> (n, C), the features of the n studies that have it; see ``MAIL.encode``."""
+        return _encode(self.branches, inputs, resolve_presence(self.modalities, inputs, present, self.training))
