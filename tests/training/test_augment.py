@@ -8,7 +8,14 @@ from torch import Tensor
 
 from mailnet.data.config import ImageConfig, VolumeConfig
 from mailnet.nn.batch import Batch
-from mailnet.training.augment import PRESETS, VOLUME_PRESETS, Augmentation, augment, augment_batch
+from mailnet.training.augment import (
+    PRESETS,
+    VOLUME_PRESETS,
+    Augmentation,
+    augment,
+    augment_batch,
+    random_resized_crop,
+)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -148,3 +155,32 @@ def test_volumes_and_images_of_one_batch_take_their_own_presets() -> None:
     changed = augment_batch(batch, {"ct": "auto", "xray": "auto"}, generator())
     assert changed.inputs["ct"].shape == (2, 1, 8, 8, 8)
     assert not torch.equal(changed.inputs["xray"], batch.inputs["xray"])
+
+
+def test_a_crop_is_a_stretched_part_of_each_side() -> None:
+    sides = (8, 16, 24)
+    kept = []
+    for axis, side in enumerate(sides):
+        # A ramp along one axis stays one along it, and how far it rises is the share of the side.
+        shape = [side if k == axis else 1 for k in range(3)]
+        ramp = ((torch.arange(side) + 0.5) / side).view(1, 1, *shape).expand(300, 1, *sides)
+        y = random_resized_crop(ramp, 0.5, generator())
+        assert y.shape == ramp.shape
+        line = y.movedim(2 + axis, -1).flatten(1, 3)  # (300, ..., side)
+        torch.testing.assert_close(line, line[:, :1].expand_as(line))
+        inner = line[:, 0, 1:-1]  # half a pixel at either edge may repeat it
+        rise = (inner[:, 1:] - inner[:, :-1]) * side
+        torch.testing.assert_close(rise, rise[:, :1].expand_as(rise), atol=1e-3, rtol=0)
+        share = rise[:, 0]
+        assert 0.499 < float(share.min()) < 0.55 < 0.95 < float(share.max()) < 1.001
+        middle = line[:, 0].mean(1)
+        assert float(((middle - 0.5).abs() - (1 - share) / 2).max()) < 1e-3  # never beyond the image
+        assert float(middle.std()) > 0.05
+        kept.append(share)
+    assert float(torch.corrcoef(torch.stack(kept)).fill_diagonal_(0).abs().max()) < 0.2
+
+
+def test_a_crop_repeats_and_a_whole_one_changes_nothing() -> None:
+    x = images(4, 3, 12, 20)
+    assert torch.equal(random_resized_crop(x, 0.5, generator()), random_resized_crop(x, 0.5, generator()))
+    torch.testing.assert_close(random_resized_crop(x, 1.0, generator()), x, atol=1e-5, rtol=0)

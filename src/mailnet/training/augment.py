@@ -113,6 +113,28 @@ def augment(x: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
     return torch.cat([_intensity(_affine(part, how, generator), how, generator) for part in torch.split(x, together)])
 
 
+def random_resized_crop(x: Tensor, smallest: float, generator: torch.Generator) -> Tensor:
+    """Return a random part of every image, stretched to the whole.
+
+    Args:
+        x: (B, C, H, W) or (B, C, D, H, W) in [0, 1].
+        smallest: Share of a side that a part has at least; each side draws its own, uniformly up to 1, and its place.
+        generator: Where the random numbers come from, on the device of ``x``.
+
+    Returns:
+        As ``x``, in [0, 1].
+    """
+    axes, sides = x.ndim - 2, x.shape[2:]
+    share = torch.rand(len(x), axes, generator=generator, device=x.device) * (1 - smallest) + smallest
+    middle = (torch.rand(len(x), axes, generator=generator, device=x.device) * 2 - 1) * (1 - share)
+    places = []
+    for axis in reversed(range(axes)):  # grid_sample reads columns first
+        place = share[:, axis, None] * _centres(sides[axis], x) + middle[:, axis, None]  # (B, side)
+        places.append(place.view(len(x), *(-1 if k == axis else 1 for k in range(axes))).expand(len(x), *sides))
+    cut = functional.grid_sample(x, torch.stack(places, -1), padding_mode="border", align_corners=False)
+    return cut.clamp(0, 1)  # a weighted mean is rounded
+
+
 def _uniform(x: Tensor, largest: float, generator: torch.Generator) -> Tensor:
     """One number of [-largest, largest] an image, (B, 1, 1, 1), of volumes (B, 1, 1, 1, 1)."""
     return (torch.rand(len(x), *[1] * (x.ndim - 1), generator=generator, device=x.device) * 2 - 1) * largest
