@@ -11,12 +11,15 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from small_study import same_in_parts
+from torch import nn
 
 from mailnet.bundle import load
 from mailnet.data.config import load_config
 from mailnet.data.dataset import StudyDataset
 from mailnet.data.study import StudyData, load_study
 from mailnet.training import TrainResult, train
+from mailnet.training.pretrain import Pretraining
+from mailnet.training.progress import Progress
 from mailnet.training.trainer import Trainer
 from mailnet.training.validate import predict_rows, validation_metrics
 
@@ -30,6 +33,11 @@ def evaluate(bundle: Path, data: StudyData, accelerator: Accelerator) -> dict[st
     return validation_metrics(predicted, labels, data.tasks)
 
 
+def _digest(network: nn.Module) -> str:
+    tensors = b"".join(tensor.numpy().tobytes() for tensor in network.state_dict().values())
+    return hashlib.sha256(tensors).hexdigest()
+
+
 def main(study: Path, cache: Path, bundle: Path, out: Path) -> None:
     """Evaluate a bundle and train two runs, on all processes; the first writes ``out/found.json``."""
     accelerator = Accelerator(cpu=True)
@@ -41,10 +49,17 @@ def main(study: Path, cache: Path, bundle: Path, out: Path) -> None:
 
     def run_and_compare(trainer: Trainer) -> TrainResult:
         result = run_all(trainer)
-        tensors = b"".join(tensor.numpy().tobytes() for tensor in trainer.network.state_dict().values())
-        digests.extend(gather_object([hashlib.sha256(tensors).hexdigest()]))
+        digests.extend(gather_object([_digest(trainer.network)]))
         return result
 
+    learnt: list[str] = []
+    learn = Pretraining.run
+
+    def learn_and_compare(pretraining: Pretraining, run: Path, progress: Progress) -> None:
+        learn(pretraining, run, progress)
+        learnt.extend(gather_object([_digest(pretraining.network)]))
+
+    Pretraining.run = learn_and_compare  # type: ignore[method-assign]
     Trainer.run_all = run_and_compare  # type: ignore[method-assign]
     result = train(config, out / "run", data=data, progress=False)
     table = same_in_parts(config, data, balance="weights")
@@ -53,6 +68,7 @@ def main(study: Path, cache: Path, bundle: Path, out: Path) -> None:
         found = {
             "processes": accelerator.num_processes,
             "metrics": metrics,
+            "learnt": learnt,
             "digests": digests[: accelerator.num_processes],
             "best": result.best,
             "history": history,

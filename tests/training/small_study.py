@@ -30,7 +30,7 @@ def same_in_parts(config: StudyConfig, data: StudyData, **train: Any) -> StudyDa
         update={
             "modalities": {"clinical": config.modalities["clinical"]},
             "model": config.model.model_copy(update={"options": {"widths": [8, 8]}}),
-            "train": config.train.model_copy(update={"accumulate": 1, **steady, **train}),
+            "train": config.train.model_copy(update={"accumulate": 1, "pretrain": None, **steady, **train}),
         }
     )
     labels = {task: values.copy() for task, values in data.labels.items()}

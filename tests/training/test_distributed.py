@@ -24,7 +24,7 @@ from mailnet.training.run import read_history
 def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any], Path]:
     """What two processes found, what one finds, and where."""
     folder = tmp_path_factory.mktemp("distributed")
-    config = small_config(folder, epochs=1, accumulate=2)
+    config = small_config(folder, epochs=1, accumulate=2, pretrain={"epochs": 1})
     data = load_study(config, cache=folder / "cache")
     run = train(config, folder / "one", data=data, progress=False).run
     script = Path(__file__).with_name("distributed.py")
@@ -60,6 +60,17 @@ def test_two_train_as_one_where_no_batch_statistics_differ(
     for ours, theirs in zip(two["history"], one["history"], strict=True):
         assert ours["train"]["tasks"] == pytest.approx(theirs["train"]["tasks"], rel=1e-4)
         assert ours["val"]["loss"] == pytest.approx(theirs["val"]["loss"], rel=1e-5)
+
+
+def test_two_learn_one_network_without_labels(found: tuple[dict[str, Any], dict[str, Any], Path]) -> None:
+    two, _, folder = found
+    assert len(two["learnt"]) == 2
+    assert len(set(two["learnt"])) == 1
+    records = [json.loads((folder / run / "pretraining.json").read_text("utf-8")) for run in ("one", "run")]
+    assert records[0]["images"] == records[1]["images"]
+    # Each process tells fewer images apart, so its loss is lower.
+    for name, loss in records[0]["losses"][0].items():
+        assert 0 < records[1]["losses"][0][name] < loss
 
 
 def test_two_hold_the_same_network(found: tuple[dict[str, Any], dict[str, Any], Path]) -> None:

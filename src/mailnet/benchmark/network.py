@@ -20,6 +20,7 @@ from mailnet.files import read_json
 from mailnet.metrics import measure
 from mailnet.nn.counts import count_operations, count_parameters
 from mailnet.training import train
+from mailnet.training.pretrain import pretraining_seconds
 
 
 def run_network(
@@ -47,7 +48,7 @@ def run_network(
         probabilities=probabilities,
         best=result.best,
         history=[{**line, "monitor": line["val"].get(config.train.monitor)} for line in result.history],
-        seconds=sum(line["seconds"] for line in result.history),
+        seconds=pretraining_seconds(run) + sum(line["seconds"] for line in result.history),
         machine={
             "device": _device_words(record["device"]),
             "precision": record["precision"],

@@ -74,6 +74,22 @@ class Checkpoints:
         tensors = {path.stem: _read(path) for path in sorted(latest.glob("*.safetensors"))}
         return tensors, read_json(latest / "state.json")
 
+    def save_start(self, tensors: Mapping[str, Tensor]) -> None:
+        """Write the weights that training starts from, where they are not the random ones of the seed.
+
+        Raises:
+            RunError: The system refused the write.
+        """
+        write_tensors(self._start, tensors)
+
+    def load_start(self) -> dict[str, Tensor] | None:
+        """Return the weights of ``save_start``, or None where there are none.
+
+        Raises:
+            RunError: They are damaged.
+        """
+        return _read(self._start) if self._start.is_file() else None
+
     def save_best(self, epoch: int, tensors: Mapping[str, Tensor]) -> None:
         """Write the weights of an epoch beside those of the best epoch before, which ``save`` then removes.
 
@@ -89,6 +105,10 @@ class Checkpoints:
             RunError: They are missing or damaged.
         """
         return _read(self._best(epoch))
+
+    @property
+    def _start(self) -> Path:
+        return self.folder / "start.safetensors"
 
     def _best(self, epoch: int | None) -> Path:
         return self.folder / f"best-{epoch}.safetensors"

@@ -90,11 +90,22 @@ def average_buffers(model: nn.Module, accelerator: Accelerator) -> None:
     """Give all processes the mean of their floating buffers, since each saw batch statistics of its own studies."""
     if accelerator.num_processes == 1:
         return
-    buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
-    if buffers:
-        mean: Tensor = accelerator.reduce(torch.cat([b.flatten() for b in buffers]), reduction="mean")
-        for buffer, values in zip(buffers, torch.split(mean, [b.numel() for b in buffers]), strict=True):
-            buffer.copy_(values.view_as(buffer))
+    _average([buffer for buffer in model.buffers() if buffer.is_floating_point()], accelerator)
+
+
+@torch.no_grad()
+def average_gradients(model: nn.Module, accelerator: Accelerator) -> None:
+    """Give all processes the mean of their gradients; the same parameters must have one on each."""
+    if accelerator.num_processes == 1:
+        return
+    _average([parameter.grad for parameter in model.parameters() if parameter.grad is not None], accelerator)
+
+
+def _average(tensors: list[Tensor], accelerator: Accelerator) -> None:
+    if tensors:
+        mean: Tensor = accelerator.reduce(torch.cat([t.flatten() for t in tensors]), reduction="mean")
+        for tensor, values in zip(tensors, torch.split(mean, [t.numel() for t in tensors]), strict=True):
+            tensor.copy_(values.view_as(tensor))
 
 
 def training_bytes(model: nn.Module, batch: Batch, size: int, ema: bool) -> int:

@@ -17,6 +17,7 @@ from mailnet.nn.registry import create_model
 from mailnet.training.device import create_accelerator, own_random_numbers, seed_of, training_bytes
 from mailnet.training.hiding import hide_modalities
 from mailnet.training.plan import Rows, check_division, epoch_steps, hidden_share
+from mailnet.training.pretrain import Pretraining
 from mailnet.training.progress import Progress
 from mailnet.training.run import TrainResult, begin_run, open_run
 from mailnet.training.trainer import Trainer
@@ -39,7 +40,7 @@ def train(
     Args:
         config: The study.
         out: Run folder. It will hold ``study.yaml``, ``data.json``, ``run.json``, ``metrics.jsonl`` and ``bundle/``,
-            and ``checkpoint/`` until the run is finished.
+            and ``checkpoint/`` until the run is finished; with ``train.pretrain`` also ``pretraining.json``.
         resume: Whether a run that the folder holds is continued (or returned, where it is finished).
         cache: Folder of decoded images.
         skip_bad: Leave studies with unreadable images out.
@@ -83,6 +84,7 @@ def _train(config: StudyConfig, run: Path, data: StudyData, accelerator: Acceler
     torch.manual_seed(seed_of(config.train.seed, "weights"))
     network = channels_last(_create_network(config, data).to(accelerator.device))
     bytes_needed = _probe(network, config, data, steps, accelerator)
+    pretraining = None if config.train.pretrain is None else Pretraining(config, data, network, accelerator)
     noise = get_noise(network)
     record = {
         "device": str(accelerator.device),
@@ -102,9 +104,10 @@ def _train(config: StudyConfig, run: Path, data: StudyData, accelerator: Acceler
         f"{record['precision']}, {record['processes']} process(es); about {bytes_needed / 2**30:.1f} GiB of memory "
         "for each"
     )
-    trainer = Trainer(config, run, data, network, accelerator, report, record)
     try:
-        return trainer.run_all()
+        if pretraining is not None:
+            pretraining.run(run, report)
+        return Trainer(config, run, data, network, accelerator, report, record).run_all()
     finally:
         report.close()
 

@@ -1,13 +1,15 @@
-"""The loss of a batch over all tasks."""
+"""The loss of a batch over all tasks, and that of views of images without labels."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from mailnet.data.study import StudyData
 from mailnet.nn.heads import task_loss
@@ -75,3 +77,21 @@ def weighted_mean(losses: Mapping[str, Tensor], importance: Mapping[str, float])
     """Return the mean of the tasks' losses, weighted by how much each task matters."""
     total = torch.stack([importance[name] * loss for name, loss in losses.items()]).sum()
     return total / sum(importance.values())
+
+
+def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
+    """Return the normalised, temperature-scaled cross entropy between the views of images.
+
+    Args:
+        first: (n, P), a view of each image.
+        second: (n, P), another view of each.
+        temperature: What the cosine of two views is divided by.
+
+    Source: Chen, Kornblith, Norouzi, Hinton, "A Simple Framework for Contrastive Learning of Visual Representations",
+    ICML 2020.
+    """
+    z = functional.normalize(torch.cat([first, second]), dim=1)  # (2n, P)
+    itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
+    alike = (z @ z.T / temperature).masked_fill(itself, -math.inf)  # (2n, 2n)
+    partner = torch.arange(len(z), device=z.device).roll(len(first))
+    return functional.cross_entropy(alike, partner)

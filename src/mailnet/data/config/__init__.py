@@ -12,7 +12,7 @@ from mailnet.data.config.modalities import (
 )
 from mailnet.data.config.study import StudyConfig, dump_config, load_config, parse_config
 from mailnet.data.config.tasks import TaskConfig
-from mailnet.data.config.training import EvaluationConfig, ModelConfig, TrainConfig
+from mailnet.data.config.training import EvaluationConfig, ModelConfig, PretrainConfig, TrainConfig
 
 __all__ = [
     "SPLITS",
@@ -25,6 +25,7 @@ __all__ = [
     "ModelConfig",
     "Pivot",
     "PixelConfig",
+    "PretrainConfig",
     "Scalar",
     "Section",
     "Split",

@@ -15,7 +15,7 @@ from mailnet.data.config.base import Section
 from mailnet.data.config.manifest import Build, Join, ManifestSource, Pivot, SplitConfig
 from mailnet.data.config.modalities import ImageConfig, ModalityConfig, TabularConfig, VolumeConfig, Window
 from mailnet.data.config.tasks import TaskConfig
-from mailnet.data.config.training import EvaluationConfig, ModelConfig, TrainConfig
+from mailnet.data.config.training import EvaluationConfig, ModelConfig, PretrainConfig, TrainConfig
 from mailnet.errors import ConfigError
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
@@ -168,13 +168,14 @@ def _override(values: dict[str, Any], override: str) -> None:
 
 
 _SECTIONS = (StudyConfig, ManifestSource, Pivot, Build, Join, SplitConfig, ImageConfig, VolumeConfig, Window,
-             TabularConfig, TaskConfig, ModelConfig, TrainConfig, EvaluationConfig)  # fmt: skip
+             TabularConfig, TaskConfig, ModelConfig, TrainConfig, PretrainConfig, EvaluationConfig)  # fmt: skip
 _KEYS = sorted({key for section in _SECTIONS for key in section.model_fields})
 _PLACES: dict[str, type[Section]] = {
     "train": TrainConfig,
     "evaluation": EvaluationConfig,
     "model": ModelConfig,
     "split": SplitConfig,
+    "train.pretrain": PretrainConfig,
 }
 
 

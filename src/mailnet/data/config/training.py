@@ -16,6 +16,15 @@ class ModelConfig(Section):
     options: dict[str, Any] = {}
 
 
+class PretrainConfig(Section):
+    """A contrastive start without labels, on the images of the training studies; see ``mailnet.training.pretrain``."""
+
+    epochs: int = Field(ge=1)
+    temperature: float = Field(0.2, gt=0)
+    projection: int = Field(128, ge=1)
+    learning_rate: float | None = Field(None, gt=0)
+
+
 class TrainConfig(Section):
     """How to train. ``preset: published`` is Adam 1e-4 on a plateau as the paper did; other keys still override it.
 
@@ -44,6 +53,7 @@ class TrainConfig(Section):
     monitor: Literal["balanced_accuracy", "accuracy", "macro_f1", "macro_auroc", "loss"] = "balanced_accuracy"
     patience: int | None = Field(None, ge=1)
     augment: bool = True
+    pretrain: PretrainConfig | None = None
     checkpoint_minutes: float = Field(1.0, ge=0)
     device: str = "auto"
 
