@@ -89,6 +89,7 @@ def test_a_fingerprint_is_of_what_is_computed(tmp_path: Path) -> None:
     assert first == fingerprint("a", seeds=[3], latency=True, reference="wide", metric="macro_f1")
     for changes in (
         {"set": {"train.epochs": 3}},
+        {"set": {"train.pretrain.epochs": 3}},
         {"set": {"modalities.ct.augment": "none"}},
         {"networks": {"mail": {"options": {"dropout": 0.4}}}},
         {"budget": {"seconds": 3}},
@@ -100,6 +101,21 @@ def test_a_fingerprint_is_of_what_is_computed(tmp_path: Path) -> None:
     plain = fingerprint("a", "boost", networks=boost)
     assert plain == fingerprint("a", "boost", networks=boost, set={"train.epochs": 3}, budget={"seconds": 3})
     assert plain != fingerprint("a", "boost", networks={"boost": {"columns": "boosting", "options": {"max_iter": 9}}})
+
+
+def test_cells_that_are_older_than_pre_training_still_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    suite = load_suite(write_suite(tmp_path))
+    first = network_fingerprint(suite, "two", "mail")
+    config = cell_config(suite, "two", "mail")
+    older = config.model_dump(mode="json")
+    del older["train"]["pretrain"]
+
+    class Older:
+        def model_dump(self, mode: str) -> dict[str, Any]:
+            return older
+
+    monkeypatch.setattr(cells, "cell_config", lambda *_: Older())
+    assert network_fingerprint(suite, "two", "mail") == first
 
 
 def test_a_new_default_of_a_network_is_another_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,7 @@ def time_epoch(config: StudyConfig, run: Path, data: StudyData) -> float:
         MailnetError: The network cannot be trained on this study.
     """
     some = _few(data, config.train.batch_size)
-    settings = {"epochs": EPOCHS, "patience": None, "checkpoint_minutes": 60.0}
+    settings = {"epochs": EPOCHS, "patience": None, "pretrain": None, "checkpoint_minutes": 60.0}
     short = config.model_copy(update={"train": config.train.model_copy(update=settings)})
     discard_run(run)  # what an interrupted timing left would not be timed as a whole
     history = train(short, run, data=some, progress=False).history
