@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFilter
+from PIL import Image, ImageFilter, ImageOps
 
 from mailnet.data.check import CheckReport, Finding, check_study
 from mailnet.data.check.pictures import thumbnail
@@ -105,6 +105,16 @@ def test_copies_are_counted_by_study_and_stand_beside_the_training_study(tmp_pat
     # The two copies of 3 and the pair of 5 differ in label; 9 and 23 are both in training under one label.
     assert of(report, "two-labels").places.tolist() == [[20, 21], [22, 5], [3, 20]]
     assert report.status == 1
+
+
+def test_mirror_images_of_other_splits_are_a_leak_of_their_own(tmp_path: Path) -> None:
+    images = [picture(seed) for seed in range(24)]
+    images += [ImageOps.mirror(images[2]), ImageOps.flip(images[3]), images[4].rotate(180), ImageOps.mirror(images[5])]
+    # The last is in training, as the picture that it mirrors.
+    rows(tmp_path, images, ["train"] * 16 + ["val"] * 4 + ["test"] * 7 + ["train"], ["a", "b"] * 14)
+    report = checked(tmp_path)
+    assert sorted(of(report, "turned-duplicates").places.tolist()) == [[2, 24], [3, 25], [4, 26]]
+    assert [leak.kind for leak in report.leaks] == ["turned-duplicates"]
 
 
 def test_a_letterbox_does_not_make_images_alike(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 SHOWN = 6
-PAIRED = ("exact-duplicates", "near-duplicates", "two-labels")
+PAIRED = ("exact-duplicates", "near-duplicates", "turned-duplicates", "two-labels")
 
 Picture = tuple[int, str, str]
 

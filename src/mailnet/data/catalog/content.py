@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from mailnet.data.check.pictures import read_pictures as check_pictures
-from mailnet.data.check.similar import similar_pairs
+from mailnet.data.check.similar import similar_pairs, turned_pairs
 from mailnet.data.config import PixelConfig
 from mailnet.data.locations import split_location
 from mailnet.data.progress import progress
@@ -61,7 +61,7 @@ def read_pictures(locations: Sequence[str], section: PixelConfig) -> Pictures:
 
 
 def alike(pictures: Pictures) -> dict[str, str]:
-    """Return for the print of each picture a name that nearly equal pictures share: resized, recompressed, cut."""
+    """Return for the print of each picture a name that nearly equal pictures share: resized, cut, mirrored."""
     prints = list(pictures.small)
     if not prints:
         return {}
@@ -73,7 +73,8 @@ def alike(pictures: Pictures) -> dict[str, str]:
     with progress("Finding copies", ROUNDS) as advance:
         for _ in range(ROUNDS):
             # What is joined already would take the places of what is not.
-            pairs, _ = similar_pairs(small, varied, partial(_apart, numbers[varied]))
+            apart = partial(_apart, numbers[varied])
+            pairs = np.concatenate([similar_pairs(small, varied, apart)[0], turned_pairs(small[varied], apart)[0]])
             if not len(pairs):
                 break
             for pair in varied[pairs].tolist():

@@ -9,11 +9,13 @@ import pandas as pd
 
 from mailnet.data.check.findings import Finding
 from mailnet.data.check.pictures import Pictures
-from mailnet.data.check.similar import similar_pairs
+from mailnet.data.check.similar import similar_pairs, turned_pairs
 from mailnet.data.config import SPLITS
 
 # A label is doubted only where two pictures are copies almost surely.
 SURE = 0.98
+# Mirror images are sought among so many pictures, drawn at random where there are more.
+MOST_TURNED = 20_000
 _MOVE = "Keep it in one split, or give these studies one group"
 _LABEL = "Look at the pairs and correct the labels, or leave such studies out"
 
@@ -43,6 +45,10 @@ def find_duplicates(
         order = np.argsort(-shares[across], kind="stable")
         text = "nearly the same picture (resized, recompressed or cut a little) is in two splits"
         yield _leak("near-duplicates", text, name, near[across][order], splits)
+    turned, shares_turned = _turned(rows, picture.reshape(-1), pictures, splits, near[across])
+    if len(turned):
+        text = "a picture and its mirror image, or one upside down, are in two splits"
+        yield _leak("turned-duplicates", text, name, turned[np.argsort(-shares_turned, kind="stable")], splits)
     alike = [_same(rows, picture.reshape(-1), values) for values in labels.values()]
     for (task, values), exact in zip(labels.items(), alike, strict=True):
         both = (values[near] >= 0).all(axis=1) & (values[near[:, 0]] != values[near[:, 1]]) & (shares >= SURE)
@@ -93,6 +99,36 @@ def _near(
     step = np.arange(several.sum()) - np.repeat(np.cumsum(several) - several, several)
     others = everyone[order[np.repeat(starts[pairs[:, 1]], several) + step]]
     return np.stack([rows[np.repeat(pairs[:, 0], several)], others], axis=1), np.repeat(shares, several)
+
+
+def _turned(
+    rows: np.ndarray, picture: np.ndarray, pictures: Pictures, splits: np.ndarray, known: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return (m, 2) rows of a picture and its mirror image in two splits, the earlier first, and how equal they are.
+
+    Args:
+        rows: (n,) the rows to look at.
+        picture: (n,) number of the picture of each.
+        pictures: The images.
+        splits: (N,) int, number of the split of every row.
+        known: (k, 2) pairs of rows that are copies as they are, which are not told again.
+    """
+    _, chosen = np.unique(np.column_stack([picture, splits[rows]]), axis=0, return_index=True)
+    if len(chosen) > MOST_TURNED:
+        chosen = np.random.default_rng(0).choice(chosen, MOST_TURNED, replace=False)
+    rows, picture = rows[chosen], picture[chosen]
+
+    def wanted(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        apart: np.ndarray = (splits[rows[a]] != splits[rows[b]]) & (picture[a] != picture[b])
+        return apart
+
+    pairs, shares = turned_pairs(pictures.thumbnail[pictures.file[rows]], wanted)
+    found = rows[pairs]
+    late = splits[found[:, 0]] > splits[found[:, 1]]
+    found[late] = found[late][:, ::-1]
+    told = {tuple(pair) for pair in known.tolist()}
+    new = np.array([tuple(pair) not in told for pair in found.tolist()], dtype=bool)
+    return found[new], shares[new]
 
 
 def _leak(kind: str, text: str, name: str, pairs: np.ndarray, splits: np.ndarray) -> Finding:

@@ -71,6 +71,36 @@ def similar_pairs(
     return pairs[same], shares[same]
 
 
+def turned_pairs(
+    thumbnails: np.ndarray, wanted: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pairs of pictures that are nearly the same once one is mirrored, turned upside down, or both.
+
+    Args:
+        thumbnails: (n, S, S) uint8.
+        wanted: ``f(a, b) -> bool`` of (m,) positions: whether these pairs matter.
+
+    Returns:
+        As ``similar_pairs``.
+    """
+    n = len(thumbnails)
+
+    def across(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """One as it is beside another one turned."""
+        a, b = first % n, second % n
+        chosen: np.ndarray = ((first < n) != (second < n)) & (a != b) & wanted(a, b)
+        return chosen
+
+    found = [(np.zeros((0, 2), np.int64), np.zeros(0))]
+    for turned in (thumbnails[:, :, ::-1], thumbnails[:, ::-1], thumbnails[:, ::-1, ::-1]):
+        pairs, shares = similar_pairs(np.concatenate([thumbnails, turned]), np.arange(2 * n), across)
+        found.append((np.sort(pairs % max(n, 1), axis=1), shares))
+    pairs, shares = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    best = np.argsort(-shares, kind="stable")
+    pairs, chosen = np.unique(pairs[best], axis=0, return_index=True)
+    return pairs, shares[best][chosen]
+
+
 def explained(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Return the share of the detail of pictures that a brightness, contrast, shift and scaling of others explains.
 
