@@ -120,7 +120,7 @@ def summary(report: CheckReport) -> dict[str, Any]:
 
 def flagged(report: CheckReport) -> set[int]:
     """Positions of validation and test studies that are reported as copies."""
-    found = [leak.places[:, 1] for leak in report.leaks if leak.kind in ("exact-duplicates", "near-duplicates")]
+    found = [leak.places[:, 1] for leak in report.leaks if leak.kind.endswith("-duplicates")]
     return set(np.concatenate(found).tolist()) if found else set()
 
 
