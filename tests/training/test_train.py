@@ -230,10 +230,10 @@ def test_hiding_augmentation_and_the_network_draw_unlike_numbers(
 
 
 def test_early_stop_waits_as_long_as_asked(config: StudyConfig, data: StudyData, tmp_path: Path) -> None:
-    # Nothing can improve at this learning rate: the first epoch stays the best but for chance.
-    still = changed(config, epochs=9, patience=1, learning_rate=1e-12, ema=None, monitor="accuracy", augment=False)
+    # No weight can improve at this learning rate; once batch statistics have settled, an epoch is the best by chance.
+    still = changed(config, epochs=90, patience=1, learning_rate=1e-12, ema=None, monitor="accuracy", augment=False)
     done = train(still, tmp_path / "run", data=data, progress=False)
-    assert len(done.history) <= done.best["epoch"] + 1 < 9
+    assert len(done.history) == done.best["epoch"] + 1 < 90
 
 
 def test_it_learns(folder: Path, tmp_path: Path) -> None:
