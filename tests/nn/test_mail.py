@@ -10,6 +10,7 @@ from mailnet.nn import create_model
 from mailnet.nn.emcam import dct_matrix, spatial_bands
 from mailnet.nn.layers import key, plan_trunk
 from mailnet.nn.presence import resolve_presence
+from mailnet.nn.registry import default_options
 from mailnet.specs import ModalitySpec, TaskSpec
 
 SPECS = {
@@ -20,8 +21,11 @@ SPECS = {
 }
 TASKS = {"grade": TaskSpec("grade", ("low", "mid", "high"), "ordinal"), "type": TaskSpec("type", ("a", "b", "c", "d"))}
 MIXES = [("ct",), ("clinic",), ("pet",), ("ct", "photo"), ("photo", "clinic"), ("ct", "pet", "clinic"), tuple(SPECS)]
+EVERYTHING: dict[str, Any] = {"unit": "multiscale", "attention": "normalised", "emcam": True}
+DEFAULT: dict[str, Any] = {name: default_options("mail")[name] for name in EVERYTHING}
 OPTIONS: list[dict[str, Any]] = [
     {},
+    DEFAULT,
     {"unit": "emila", "units": 2},
     {"units": 2, "fuse_kernel": 1},
     {"unit": "emila", "branches": (1, 3)},
@@ -47,7 +51,7 @@ OPTIONS: list[dict[str, Any]] = [
 def make(names: tuple[str, ...] = ("ct", "photo", "clinic"), **options: Any) -> Any:
     torch.manual_seed(0)
     width = {} if "widths" in options else {"width": "nano"}
-    return create_model("mail", {name: SPECS[name] for name in names}, TASKS, **width, **options)
+    return create_model("mail", {name: SPECS[name] for name in names}, TASKS, **width, **(EVERYTHING | options))
 
 
 def batch(names: tuple[str, ...] = ("ct", "photo", "clinic"), rows: int = 4, seed: int = 0) -> dict[str, Tensor]:
@@ -159,7 +163,7 @@ def test_a_modality_that_no_study_has_is_not_encoded() -> None:
     assert sorted(seen) == ["clinic", "ct"]
 
 
-@pytest.mark.parametrize("options", [{}, {"exchange": "none"}, {"emcam": False}], ids=str)
+@pytest.mark.parametrize("options", [{}, DEFAULT, {"exchange": "none"}, {"emcam": False}], ids=str)
 def test_the_order_of_modalities_does_not_matter(options: dict[str, Any]) -> None:
     names = ("ct", "photo", "pet", "clinic")
     model = differ(make(names, **options))

@@ -73,7 +73,7 @@ def test_every_parameter_gets_a_gradient(options: dict[str, Any]) -> None:
 def test_without_randomness_it_is_mail() -> None:
     model = make(rpf=None, man=None)
     torch.manual_seed(0)
-    mail = create_model("mail", SPECS, {"t": 3}, width="nano").eval()
+    mail = create_model("mail", SPECS, {"t": 3}, width="nano", attention="normalised", emcam=True).eval()
     assert torch.equal(predict(model), predict(mail))
     noisy = make(rpf=None)
     set_noise(noisy, "off")
