@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
 from mailnet.benchmark.differences import paired_difference
+from mailnet.benchmark.outcome import KEPT
+from mailnet.benchmark.results import Results
+from mailnet.benchmark.suite import Suite
+from mailnet.benchmark.summary import summarise
 from mailnet.metrics import measure, redraws
 from mailnet.metrics.bootstrap import draw_weights
 from mailnet.specs import TaskSpec
@@ -87,3 +92,30 @@ def test_draws_that_are_not_defined_are_left_out() -> None:
     assert (found.low, found.high) == pytest.approx(tuple(np.nanquantile(some, [0.025, 0.975])))
     assert paired_difference([0.5], [0.4], some * np.nan, np.zeros((1, 50))).low is None
     assert paired_difference([0.5], [0.4], np.zeros((1, 0)), np.zeros((1, 0))).high is None
+
+
+def test_a_task_of_one_patient_has_no_interval_nor_the_mean_of_tasks() -> None:
+    suite = Suite.model_validate(
+        {
+            "name": "small",
+            "studies": {"s": {"study": "study.yaml"}},
+            "networks": {"a": {"name": "mail"}, "b": {"name": "mail"}},
+            "reference": "a",
+        }
+    )
+
+    def task(value: float, redrawn: dict[str, list[float]]) -> dict[str, Any]:
+        metrics = {key: {"value": value} for key in KEPT}
+        return {"n": 4, "groups": None, "drawn": "", "metrics": metrics, "redraws": redrawn}
+
+    def cell(value: float) -> dict[str, Any]:
+        several = {"balanced_accuracy": [value, value + 0.1, value]}
+        settings = dict.fromkeys(("epochs", "wanted_epochs", "trials", "tuned", "parameters", "macs"))
+        tasks = {"many": task(value, several), "one": task(value, {})}
+        return {**settings, "seconds": 1.0, "machine": {}, "only": {}, "tasks": tasks}
+
+    cells = {"a": [cell(0.5)], "b": [cell(0.7)]}
+    found = summarise(Results(suite, {"s": cells}, {}, []))["differences"]
+    assert [each["task"] for each in found] == ["many", "one", "mean of tasks"]
+    assert [each["value"] for each in found] == pytest.approx([0.2] * 3)
+    assert [each["low"] for each in found] == [pytest.approx(0.2), None, None]

@@ -60,6 +60,9 @@ def test_pairs_are_scipys_corrected_for_their_number() -> None:
     assert [p for _, _, p, _ in found] == pytest.approx(plain)
     assert [corrected for _, _, _, corrected in found] == holm(plain)
     assert pairwise(np.ones((5, 2))) == [(0, 1, 1.0, 1.0)]
+    control = pairwise(scores, 1)
+    assert [(a, b) for a, b, _, _ in control] == [(0, 1), (1, 2)]
+    assert [corrected for _, _, _, corrected in control] == holm([plain[0], plain[2]])
 
 
 def test_holm_by_hand() -> None:

@@ -103,6 +103,12 @@ def test_a_fingerprint_is_of_what_is_computed(tmp_path: Path) -> None:
     assert plain != fingerprint("a", "boost", networks={"boost": {"columns": "boosting", "options": {"max_iter": 9}}})
 
 
+def test_an_only_trial_of_networks_is_none_of_the_tables_model(tmp_path: Path) -> None:
+    trial, boost = {"train.ema": None}, {"boost": {"columns": "boosting"}}
+    suite = load_suite(write_suite(tmp_path, networks=boost, tuning={"trials": [trial]}))
+    assert (suite.trials("mail"), suite.trials("boost")) == ([trial], [])
+
+
 def test_cells_that_are_older_than_pre_training_still_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     suite = load_suite(write_suite(tmp_path))
     first = network_fingerprint(suite, "two", "mail")

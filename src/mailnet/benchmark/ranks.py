@@ -100,16 +100,18 @@ def cliques(means: Array, difference: float) -> list[tuple[int, int]]:
     return runs
 
 
-def pairwise(scores: Array) -> list[tuple[int, int, float, float]]:
-    """Compare every two networks over the data sets.
+def pairwise(scores: Array, control: int | None = None) -> list[tuple[int, int, float, float]]:
+    """Compare every two networks over the data sets, or only a control with every other.
 
     Args:
         scores: (N, k).
+        control: Its place, where one was named beforehand: fewer comparisons leave more power to each.
 
     Returns:
-        First and second network, the two-sided p of Wilcoxon's signed ranks, and the same after Holm's correction.
+        First and second network, the two-sided p of Wilcoxon's signed ranks, and the same after Holm's correction for
+        the comparisons that were made.
     """
-    pairs = list(combinations(range(scores.shape[1]), 2))
+    pairs = [pair for pair in combinations(range(scores.shape[1]), 2) if control is None or control in pair]
     p = [_wilcoxon(scores[:, a] - scores[:, b]) for a, b in pairs]
     return [(a, b, one, corrected) for (a, b), one, corrected in zip(pairs, p, holm(p), strict=True)]
 

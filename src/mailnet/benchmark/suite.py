@@ -137,8 +137,11 @@ class Suite(Section):
 
     def trials(self, network: str) -> list[dict[str, Any]]:
         """Return the overrides that are tried for a network; empty without tuning."""
-        own = self.networks[network].trials
-        return own if own is not None else [] if self.tuning is None else self.tuning.trials
+        entry = self.networks[network]
+        if entry.trials is not None:
+            return entry.trials
+        # Those of the suite are keys of train and model, which say nothing to a model of the table.
+        return [] if self.tuning is None or entry.columns is not None else self.tuning.trials
 
 
 def load_suite(path: str | Path) -> Suite:

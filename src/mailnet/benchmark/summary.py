@@ -149,7 +149,9 @@ def _difference(results: Results, study: str, network: str, reference: str, task
     values, redraws = [], []
     for name in (network, reference):
         values.append(np.mean([results.values(study, name, task, metric) for task in tasks], axis=0))
-        redraws.append(np.mean([results.redraws(study, name, task, metric) for task in tasks], axis=0))
+        drawn = [results.redraws(study, name, task, metric) for task in tasks]
+        draws = min(each.shape[1] for each in drawn)  # none of a task whose test studies are one patient's
+        redraws.append(np.mean([each[:, :draws] for each in drawn], axis=0))
     return paired_difference(values[0], values[1], redraws[0], redraws[1])
 
 
@@ -171,6 +173,8 @@ def _ranks(results: Results, studies: Sequence[str]) -> tuple[dict[str, Any] | N
     names = [list(whole)[place] for place in order]
     table, ranks = table[:, order], ranks[:, order]
     test = friedman(ranks)
+    reference = results.suite.reference
+    control = names.index(reference) if reference in names else None
     return {
         "studies": list(studies),
         "networks": names,
@@ -181,6 +185,7 @@ def _ranks(results: Results, studies: Sequence[str]) -> tuple[dict[str, Any] | N
         "level": LEVEL,
         "critical_difference": critical_difference(len(names), len(studies)),
         "pairs": [
-            {"networks": [names[a], names[b]], "p": p, "holm": corrected} for a, b, p, corrected in pairwise(table)
+            {"networks": [names[a], names[b]], "p": p, "holm": corrected}
+            for a, b, p, corrected in pairwise(table, control)
         ],
     }, left_out

@@ -154,18 +154,17 @@ def _ranks(summary: Mapping[str, Any]) -> list[str]:
         )
     ]
     reference = summary["reference"]
-    pairs = [pair for pair in ranks["pairs"] if reference is None or reference in pair["networks"]]
+    compared = f"with {reference}" if reference in ranks["networks"] else "of every two networks"
     return [
         f"{len(ranks['studies'])} data sets, {len(ranks['networks'])} networks; a data set counts once, its tasks "
         f"averaged. Friedman: chi-squared {test['chi2']:.2f}, p = {test['p']:.3g}; Iman-Davenport: F = {f}, "
         f"p = {test['p_f']:.3g}. Nemenyi's critical difference of mean ranks at "
         f"{ranks['level']:.0%}: {ranks['critical_difference']:.2f}.",
         _table(["network", "mean rank", "mean", *ranks["studies"]], rows),
-        "Wilcoxon's signed ranks over data sets, corrected (Holm) for all pairs of networks"
-        + (":" if reference is None else f"; those with {reference}:"),
+        f"Wilcoxon's signed ranks over data sets, {compared}, corrected for the number of these comparisons (Holm):",
         _table(
             ["networks", "p", "p corrected"],
-            [[" / ".join(pair["networks"]), f"{pair['p']:.3g}", f"{pair['holm']:.3g}"] for pair in pairs],
+            [[" / ".join(pair["networks"]), f"{pair['p']:.3g}", f"{pair['holm']:.3g}"] for pair in ranks["pairs"]],
         ),
     ]
 
