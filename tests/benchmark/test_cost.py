@@ -9,10 +9,10 @@ import pytest
 import torch
 from small_suite import write_suite
 
-from mailnet.benchmark import load_suite, run_suite, update_costs
+from mailnet.benchmark import cost, load_suite, run_suite, update_costs
 from mailnet.benchmark.cost import measure_costs
 from mailnet.nn.counts import count_operations, count_parameters
-from mailnet.nn.registry import create_model
+from mailnet.nn.registry import create_model, default_options
 from mailnet.specs import ModalitySpec, modality_specs, task_specs
 
 MODALITIES = modality_specs({"ct": ModalitySpec("ct", "image", 1, (32, 32)), "lab": ModalitySpec("lab", "tabular", 4)})
@@ -40,7 +40,7 @@ def test_a_larger_network_costs_more() -> None:
     assert latency["1"] < latency["32"] < 64 * latency["1"]
 
 
-def test_costs_wait_for_all_cells_and_are_measured_once(tmp_path: Path) -> None:
+def test_costs_wait_for_all_cells_and_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_suite(tmp_path, seeds=[0], baseline="wide", studies={"apart": None})
     suite, out, cache = load_suite(path), tmp_path / "out", tmp_path / "cache"
     run_suite(suite, out, networks=["mail"], cache=cache)
@@ -55,3 +55,6 @@ def test_costs_wait_for_all_cells_and_are_measured_once(tmp_path: Path) -> None:
     assert found["networks"]["mail"]["macs"] == cell["macs"]
     assert found["networks"]["mail"]["parameters"] == cell["parameters"]
     assert found["networks"]["wide"]["ratio"]["1"] == pytest.approx(1.0)
+    # A network whose default has changed is measured again, though its cells say the same of it.
+    monkeypatch.setattr(cost, "default_options", lambda name: default_options(name) | {"blocks": 2})
+    assert update_costs(suite, out, cache=cache) == ["two"]

@@ -27,7 +27,7 @@ from mailnet.files import read_json, write_json
 from mailnet.nn.counts import count_operations, count_parameters
 from mailnet.nn.layers import channels_last
 from mailnet.nn.noise import get_noise, set_noise
-from mailnet.nn.registry import create_model
+from mailnet.nn.registry import create_model, default_options
 from mailnet.specs import ModalitySpec, TaskSpec
 
 ROUNDS = {1: 31, 32: 7}  # batch -> rounds that count
@@ -132,14 +132,15 @@ def measure_costs(
 
 
 def _models(suite: Suite, study: str, out: Path) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Network -> name and options as its cells say, which may have been tuned."""
+    """Network -> name and options as its cells say, which may have been tuned, with the defaults of the others."""
     models: dict[str, tuple[str, dict[str, Any]]] = {}
     for cell in list_cells(suite, [study]):
         if suite.networks[cell.network].columns is not None or cell.network in models:
             continue
         values = read_cell(cell, out)
         if values is not None and cell_status(values, network_fingerprint(suite, study, cell.network)) == "done":
-            models[cell.network] = values["model"]["name"], values["model"]["options"]
+            name, options = values["model"]["name"], values["model"]["options"]
+            models[cell.network] = name, default_options(name) | options
     return models
 
 
