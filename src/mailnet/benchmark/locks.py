@@ -15,6 +15,7 @@ if sys.platform == "win32":
     import msvcrt
 
     def _lock(file: IO[str]) -> None:
+        file.seek(0)  # the lock is on one byte, the same for all
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
 
 else:
