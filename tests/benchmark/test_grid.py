@@ -120,6 +120,7 @@ def test_tables_need_no_data_and_no_place(finished: Path, tmp_path: Path) -> Non
     again = write_tables(load_suite(tmp_path / "suite.yaml"), tmp_path / "elsewhere")
     assert again.read_text(encoding="utf-8") == first
     for file in sorted((finished / "out" / "plots").iterdir()):
+        assert "mathdefault" not in file.read_text()  # numbers at the axes, not the formulas of numbers
         assert (tmp_path / "elsewhere" / "plots" / file.name).read_bytes() == file.read_bytes()
     assert "boost is in no rank" in first
     summary = json.loads((tmp_path / "elsewhere" / "tables.json").read_text(encoding="utf-8"))

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from mailnet.benchmark.ranks import cliques
 from mailnet.benchmark.results import Results
@@ -122,10 +124,18 @@ def _scatter(points: Mapping[str, tuple[float, float]], label: str, score: str) 
     for name, (cost, value) in points.items():
         axes.scatter([cost], [value], s=30)
         axes.annotate(name, (cost, value), xytext=(5, 4), textcoords="offset points", fontsize=8)
-    axes.set_xscale("log")
+    _log_scale(axes)
     axes.set_xlabel(label)
     axes.set_ylabel(score)
     return figure
+
+
+def _log_scale(axes: Axes) -> None:
+    """Make the horizontal axis logarithmic, with plain numbers: its own labels are formulas, which are not set here."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _curves(cells: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[float]]:
@@ -149,9 +159,10 @@ def _learning(curves: Mapping[str, tuple[list[float], list[float]]], study: str)
         by_epoch.plot(range(1, len(values) + 1), values, label=name, **style)
         by_seconds.plot(seconds, values, **style)
     by_epoch.set_xlabel("epoch")
+    by_epoch.xaxis.set_major_locator(MaxNLocator(integer=True))
     by_epoch.set_ylabel("monitored metric on the validation studies")
     by_epoch.set_title(study, loc="left", fontsize=10)
     by_seconds.set_xlabel("training seconds")
-    by_seconds.set_xscale("log")
+    _log_scale(by_seconds)
     figure.legend(loc="center left", bbox_to_anchor=(0.91, 0.5), fontsize=8, frameon=False)
     return figure
