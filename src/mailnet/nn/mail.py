@@ -186,7 +186,7 @@ class MAIL(nn.Module):
         )
         self.unfused = len(channels) - fused  # stages before the first exchange
         self.fusions = nn.ModuleList(EMCAM(modalities, c, fusion, rpan) for c in channels[self.unfused :])
-        self.tokens = absence_tokens(modalities, channels[-1])
+        self.tokens = absence_tokens(dict.fromkeys(modalities, channels[-1]))
         self.heads = Heads(dict.fromkeys(modalities, channels[-1]), tasks, dropout)
 
     def forward(self, inputs: dict[str, Tensor], present: dict[str, Tensor] | None = None) -> dict[str, Tensor]:

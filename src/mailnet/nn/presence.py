@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from mailnet.nn.layers import expand_as, exporting, key
 from mailnet.specs import ModalitySpec
 
+TOKEN_STD = 0.02
+
 
 class Presence:
     """The presence mask of a batch, with the moves between all its rows and the rows of one modality.
@@ -74,11 +76,15 @@ class Presence:
         return complete
 
 
-def absence_tokens(modalities: Mapping[str, ModalitySpec], channels: int) -> nn.ParameterDict:
-    """Return a learned vector (C,) for each modality; none where there is one modality only, which is never absent."""
-    if len(modalities) == 1:
+def absence_tokens(features: Mapping[str, int]) -> nn.ParameterDict:
+    """Return a learned vector for each modality; none where there is one modality only, which is never absent.
+
+    Args:
+        features: Modality -> length of its vector.
+    """
+    if len(features) == 1:
         return nn.ParameterDict()
-    return nn.ParameterDict({key(name): torch.randn(channels) * 0.02 for name in modalities})
+    return nn.ParameterDict({key(name): torch.randn(size) * TOKEN_STD for name, size in features.items()})
 
 
 def resolve_presence(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from torch import nn
+from torch import Tensor, nn
 
-from mailnet.nn.layers import key, stage_widths
+from mailnet.nn.layers import key, pool_mean, stage_widths
 from mailnet.nn.peers.monai_encoders import densenet121, efficientnet_b0, resnet50
 from mailnet.nn.peers.resnet import perceptron, resnet18
+from mailnet.nn.presence import Presence, absence_tokens
 from mailnet.specs import ModalitySpec
 
 
@@ -55,3 +56,30 @@ def backbones(
         else:
             branches[key(name)], features[name] = ENCODERS[encoder](spec, channels)
     return branches, features
+
+
+def encode(branches: nn.ModuleDict, inputs: Mapping[str, Tensor], presence: Presence) -> dict[str, Tensor]:
+    """Return modality -> (n, C), the features of the n studies that have it, of those that any has."""
+    return {name: pool_mean(branches[key(name)](presence.gather(name, inputs[name]))) for name in presence.encoded}
+
+
+class Encoders(nn.Module):
+    """A ResNet-18 for each image or volume, a perceptron for each table: each gives a vector of the last width.
+
+    Args:
+        modalities: The modalities by name.
+        width: Preset of the widths.
+        widths: Widths of the stages in place of a preset.
+
+    Raises:
+        ValueError: An unknown preset, or a width that a stage cannot have.
+    """
+
+    def __init__(self, modalities: Mapping[str, ModalitySpec], width: str, widths: Sequence[int] | None) -> None:
+        super().__init__()
+        self.branches, self.features = backbones(modalities, "resnet18", width, widths)
+        self.tokens = absence_tokens(self.features)
+
+    def forward(self, inputs: Mapping[str, Tensor], presence: Presence) -> dict[str, Tensor]:
+        """Return modality -> (B, C) for every modality, with a learned token where it is absent."""
+        return presence.complete(encode(self.branches, inputs, presence), self.tokens)

@@ -12,12 +12,11 @@ from torch import Tensor, nn
 
 from mailnet.nn.heads import Heads
 from mailnet.nn.layers import key, pool_mean
-from mailnet.nn.peers.backbones import backbones
-from mailnet.nn.presence import Presence, resolve_presence
+from mailnet.nn.peers.backbones import backbones, encode
+from mailnet.nn.peers.joint import mean_present
+from mailnet.nn.presence import TOKEN_STD, Presence, absence_tokens, resolve_presence
 from mailnet.nn.registry import register_model
 from mailnet.specs import ModalitySpec, TaskSpec
-
-TOKEN_STD = 0.02
 
 
 class TwoBranch(nn.Module):
@@ -51,24 +50,19 @@ class TwoBranch(nn.Module):
         self.modalities = dict(modalities)
         self.tasks = dict(tasks)
         self.branches, features = backbones(modalities, encoder, width, widths)
-        absent = features if len(features) > 1 else {}  # an only modality is never absent
-        self.tokens = nn.ParameterDict({key(name): torch.randn(size) * TOKEN_STD for name, size in absent.items()})
+        self.tokens = absence_tokens(features)
         self.heads = Heads(features, tasks)
 
     def forward(self, inputs: dict[str, Tensor], present: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Return task -> logits (B, outputs) from modality -> (B, C, ...) and modality -> (B,) bool."""
         presence = resolve_presence(self.modalities, inputs, present, self.training)
-        vectors = _encode(self.branches, inputs, presence)
+        vectors = encode(self.branches, inputs, presence)
         logits: dict[str, Tensor] = self.heads(presence.complete(vectors, self.tokens))
         return logits
 
     def encode(self, inputs: dict[str, Tensor], present: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Return modality -> (n, C), the features of the n studies that have it; see ``MAIL.encode``."""
-        return _encode(self.branches, inputs, resolve_presence(self.modalities, inputs, present, self.training))
-
-
-def _encode(branches: nn.ModuleDict, inputs: dict[str, Tensor], presence: Presence) -> dict[str, Tensor]:
-    return {name: pool_mean(branches[key(name)](presence.gather(name, inputs[name]))) for name in presence.encoded}
+        return encode(self.branches, inputs, resolve_presence(self.modalities, inputs, present, self.training))
 
 
 @register_model("two_branch_resnet18")
@@ -236,13 +230,13 @@ class LateFusion(nn.Module):
     def forward(self, inputs: dict[str, Tensor], present: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Return task -> logits (B, outputs) from modality -> (B, C, ...) and modality -> (B,) bool."""
         presence = resolve_presence(self.modalities, inputs, present, self.training)
-        opinions: dict[str, list[Tensor]] = {task: [] for task in self.tasks}
-        for name, vector in _encode(self.branches, inputs, presence).items():  # (n, C)
-            for task, logits in self.heads[key(name)]({name: vector}).items():
-                opinions[task].append(presence.scatter(name, logits))
-        count = torch.stack(list(presence.masks.values())).sum(0)[:, None]  # (B, 1)
-        return {task: torch.stack(logits).sum(0) / count for task, logits in opinions.items()}
+        vectors = encode(self.branches, inputs, presence)  # (n, C)
+        opinions = {name: self.heads[key(name)]({name: vector}) for name, vector in vectors.items()}  # (n, outputs)
+        return {
+            task: mean_present({name: logits[task] for name, logits in opinions.items()}, presence)
+            for task in self.tasks
+        }
 
     def encode(self, inputs: dict[str, Tensor], present: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Return modality -> (n, C), the features of the n studies that have it; see ``MAIL.encode``."""
-        return _encode(self.branches, inputs, resolve_presence(self.modalities, inputs, present, self.training))
+        return encode(self.branches, inputs, resolve_presence(self.modalities, inputs, present, self.training))

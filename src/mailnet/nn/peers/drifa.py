@@ -43,7 +43,7 @@ from mailnet.nn.layers import (
     stage_widths,
     stem_kernel,
 )
-from mailnet.nn.peers.encoders import sum_present, total_of
+from mailnet.nn.peers.joint import sum_present, total_of
 from mailnet.nn.peers.resnet import BLOCKS, perceptron
 from mailnet.nn.presence import Presence, absence_tokens, resolve_presence
 from mailnet.nn.registry import register_model
@@ -241,7 +241,7 @@ class DRIFANet(nn.Module):
         )
         self.unfused = BLOCKS * len(channels) - len(self.fusions)  # steps that no module follows: tables alone
         self.dropout = nn.Dropout(dropout)
-        self.tokens = absence_tokens(modalities, channels[-1])
+        self.tokens = absence_tokens(dict.fromkeys(modalities, channels[-1]))
         self.heads = Heads(dict.fromkeys(modalities, channels[-1]), tasks)
 
     def forward(self, inputs: dict[str, Tensor], present: dict[str, Tensor] | None = None) -> dict[str, Tensor]:

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from mailnet.nn.heads import Heads
 from mailnet.nn.layers import key, stage_widths
-from mailnet.nn.peers.encoders import Encoders, Joint, total_of
+from mailnet.nn.peers.backbones import Encoders
+from mailnet.nn.peers.joint import Joint, total_of
 from mailnet.nn.presence import resolve_presence
 from mailnet.nn.registry import register_model
 from mailnet.specs import ModalitySpec, TaskSpec
@@ -81,10 +82,10 @@ class GatedMultimodal(nn.Module):
         super().__init__()
         self.modalities = dict(modalities)
         self.tasks = dict(tasks)
-        channels = stage_widths(width, widths)
-        self.encoders = Encoders(modalities, channels)
-        self.fusion = GMU(dict.fromkeys(modalities, channels[-1]), channels[-1])
-        self.heads = Heads({"fused": channels[-1]}, tasks)
+        outputs = stage_widths(width, widths)[-1]
+        self.encoders = Encoders(modalities, width, widths)
+        self.fusion = GMU(self.encoders.features, outputs)
+        self.heads = Heads({"fused": outputs}, tasks)
 
     def forward(self, inputs: dict[str, Tensor], present: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Return task -> logits (B, outputs) from modality -> (B, C, ...) and modality -> (B,) bool."""

@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from mailnet.nn.heads import Heads
 from mailnet.nn.layers import key, stage_widths
-from mailnet.nn.peers.encoders import Encoders
+from mailnet.nn.peers.backbones import Encoders
 from mailnet.nn.presence import resolve_presence
 from mailnet.nn.registry import register_model
 from mailnet.specs import ModalitySpec, TaskSpec
@@ -85,10 +85,10 @@ class LowRankFusion(nn.Module):
             raise ValueError(f"rank must be at least 1, got {rank}")
         self.modalities = dict(modalities)
         self.tasks = dict(tasks)
-        channels = stage_widths(width, widths)
-        self.encoders = Encoders(modalities, channels)
-        self.fusion = LowRankTensor(dict.fromkeys(modalities, channels[-1]), channels[-1], rank)
-        self.heads = Heads({"fused": channels[-1]}, tasks)
+        outputs = stage_widths(width, widths)[-1]
+        self.encoders = Encoders(modalities, width, widths)
+        self.fusion = LowRankTensor(self.encoders.features, outputs, rank)
+        self.heads = Heads({"fused": outputs}, tasks)
 
     def forward(self, inputs: dict[str, Tensor], present: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Return task -> logits (B, outputs) from modality -> (B, C, ...) and modality -> (B,) bool."""

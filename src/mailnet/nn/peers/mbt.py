@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from mailnet.nn.heads import Heads
 from mailnet.nn.layers import key, stage_widths
-from mailnet.nn.peers.encoders import mean_present
+from mailnet.nn.peers.joint import mean_present
 from mailnet.nn.peers.resnet import perceptron
 from mailnet.nn.peers.vit import INIT_STD, PatchEmbedding, Transformer
 from mailnet.nn.presence import Presence, resolve_presence

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from mailnet.nn.heads import Heads
 from mailnet.nn.layers import expand_as, key, pool_mean, stage_widths
-from mailnet.nn.peers.encoders import Joint
+from mailnet.nn.peers.joint import Joint
 from mailnet.nn.peers.resnet import BLOCKS, perceptron, resnet18
 from mailnet.nn.presence import Presence, absence_tokens, resolve_presence
 from mailnet.nn.registry import register_model
@@ -106,7 +106,7 @@ class MMTMNet(nn.Module):
             for stage in channels[-modules:]
         )
         self.plain = len(channels) - len(self.fusions)  # stages that no module follows
-        self.tokens = absence_tokens(modalities, channels[-1])
+        self.tokens = absence_tokens(dict.fromkeys(modalities, channels[-1]))
         self.heads = Heads(dict.fromkeys(modalities, channels[-1]), tasks)
 
     def forward(self, inputs: dict[str, Tensor], present: dict[str, Tensor] | None = None) -> dict[str, Tensor]:

@@ -1,42 +1,14 @@
-"""What the fusions on ResNet-18 share: an encoder a modality, and sums over the modalities that a study has."""
+"""What fusions share: sums and means over the modalities that a study has, and a linear layer on all of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from mailnet.nn.layers import key, pool_mean
-from mailnet.nn.peers.resnet import perceptron, resnet18
-from mailnet.nn.presence import Presence, absence_tokens
-from mailnet.specs import ModalitySpec
-
-
-class Encoders(nn.Module):
-    """A ResNet-18 for each image or volume, a perceptron for each table: each gives a vector of the last width.
-
-    Args:
-        modalities: The modalities by name.
-        widths: Widths of the stages.
-    """
-
-    def __init__(self, modalities: Mapping[str, ModalitySpec], widths: Sequence[int]) -> None:
-        super().__init__()
-        self.branches = nn.ModuleDict(
-            {
-                key(name): perceptron(spec, widths[-1]) if spec.kind == "tabular" else resnet18(spec, widths)
-                for name, spec in modalities.items()
-            }
-        )
-        self.tokens = absence_tokens(modalities, widths[-1])
-
-    def forward(self, inputs: Mapping[str, Tensor], presence: Presence) -> dict[str, Tensor]:
-        """Return modality -> (B, C) for every modality, with a learned token where it is absent."""
-        vectors = {
-            name: pool_mean(self.branches[key(name)](presence.gather(name, inputs[name]))) for name in presence.encoded
-        }
-        return presence.complete(vectors, self.tokens)
+from mailnet.nn.layers import key
+from mailnet.nn.presence import Presence
 
 
 class Joint(nn.Module):
