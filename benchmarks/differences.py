@@ -4,7 +4,8 @@
 
 Validation is what choices are made by; ``mailnet benchmark --tables`` measures test studies only. Columns are the mean
 over tasks of balanced accuracy at the best epoch on validation studies, and of balanced accuracy and AUROC on test
-studies, each as the mean difference ± its standard error over pairs, and the ratio of training seconds.
+studies, each as the mean difference ± its standard error over studies, seeds averaged first; and the ratio of training
+seconds.
 """
 
 from __future__ import annotations
@@ -33,10 +34,12 @@ def read(folder: Path) -> dict[str, dict[tuple[str, int], tuple[float, ...]]]:
 def row(own: dict[tuple[str, int], tuple[float, ...]], other: dict[tuple[str, int], tuple[float, ...]]) -> str:
     """Return the cells of a table's row: own minus other."""
     pairs = sorted(own.keys() & other.keys())
+    studies = sorted({study for study, _ in pairs})
     cells = [str(len(pairs))]
     for k in range(len(COLUMNS)):
-        differences = [own[pair][k] - other[pair][k] for pair in pairs]
-        error = f" ± {stdev(differences) / len(pairs) ** 0.5:.4f}" if len(pairs) > 1 else ""
+        # Seeds of one study go together: a study counts once.
+        differences = [mean(own[pair][k] - other[pair][k] for pair in pairs if pair[0] == study) for study in studies]
+        error = f" ± {stdev(differences) / len(studies) ** 0.5:.4f}" if len(studies) > 1 else ""
         cells.append(f"{mean(differences):+.4f}{error}")
     ratio = mean(own[pair][-1] / other[pair][-1] for pair in pairs)
     return " | ".join([*cells, f"{ratio:.2f}"])
