@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor, nn
 
+from mailnet.nn.heads import Heads
 from mailnet.nn.layers import key, pool_mean, stage_widths
 from mailnet.nn.peers.monai_encoders import densenet121, efficientnet_b0, resnet50
 from mailnet.nn.peers.resnet import perceptron, resnet18
-from mailnet.nn.presence import Presence, absence_tokens
-from mailnet.specs import ModalitySpec
+from mailnet.nn.presence import Presence, absence_tokens, resolve_presence
+from mailnet.specs import ModalitySpec, TaskSpec
 
 
 def _resnet18(spec: ModalitySpec, widths: Sequence[int]) -> tuple[nn.Module, int]:
@@ -83,3 +84,41 @@ class Encoders(nn.Module):
     def forward(self, inputs: Mapping[str, Tensor], presence: Presence) -> dict[str, Tensor]:
         """Return modality -> (B, C) for every modality, with a learned token where it is absent."""
         return presence.complete(encode(self.branches, inputs, presence), self.tokens)
+
+
+class VectorFusion(nn.Module):
+    """``Encoders``, a module that makes one vector of theirs, linear heads on it.
+
+    Args:
+        modalities: The modalities by name.
+        tasks: The tasks by name.
+        fusion: From modality -> length of its vector, and the length of the fused one, to the module.
+        width: Preset of the widths.
+        widths: Widths of the stages in place of a preset.
+
+    Raises:
+        ValueError: An unknown preset, or a width that a stage cannot have.
+    """
+
+    def __init__(
+        self,
+        modalities: Mapping[str, ModalitySpec],
+        tasks: Mapping[str, TaskSpec],
+        fusion: Callable[[Mapping[str, int], int], nn.Module],
+        width: str,
+        widths: Sequence[int] | None,
+    ) -> None:
+        super().__init__()
+        self.modalities = dict(modalities)
+        self.tasks = dict(tasks)
+        outputs = stage_widths(width, widths)[-1]
+        self.encoders = Encoders(modalities, width, widths)
+        self.fusion = fusion(self.encoders.features, outputs)
+        self.heads = Heads({"fused": outputs}, tasks)
+
+    def forward(self, inputs: dict[str, Tensor], present: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Return task -> logits (B, outputs) from modality -> (B, C, ...) and modality -> (B,) bool."""
+        presence = resolve_presence(self.modalities, inputs, present, self.training)
+        vectors = self.encoders(inputs, presence)  # (B, C)
+        logits: dict[str, Tensor] = self.heads({"fused": self.fusion(vectors)})
+        return logits

@@ -21,11 +21,9 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from mailnet.nn.heads import Heads
-from mailnet.nn.layers import key, stage_widths
-from mailnet.nn.peers.backbones import Encoders
+from mailnet.nn.layers import key
+from mailnet.nn.peers.backbones import VectorFusion
 from mailnet.nn.peers.joint import Joint, total_of
-from mailnet.nn.presence import resolve_presence
 from mailnet.nn.registry import register_model
 from mailnet.specs import ModalitySpec, TaskSpec
 
@@ -58,7 +56,7 @@ class GMU(nn.Module):
 
 
 @register_model("gated_multimodal")
-class GatedMultimodal(nn.Module):
+class GatedMultimodal(VectorFusion):
     """ResNet-18 for images and volumes, a perceptron for each table, a gated multimodal unit, linear heads.
 
     Args:
@@ -79,17 +77,4 @@ class GatedMultimodal(nn.Module):
         width: str = "tiny",
         widths: Sequence[int] | None = None,
     ) -> None:
-        super().__init__()
-        self.modalities = dict(modalities)
-        self.tasks = dict(tasks)
-        outputs = stage_widths(width, widths)[-1]
-        self.encoders = Encoders(modalities, width, widths)
-        self.fusion = GMU(self.encoders.features, outputs)
-        self.heads = Heads({"fused": outputs}, tasks)
-
-    def forward(self, inputs: dict[str, Tensor], present: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """Return task -> logits (B, outputs) from modality -> (B, C, ...) and modality -> (B,) bool."""
-        presence = resolve_presence(self.modalities, inputs, present, self.training)
-        vectors = self.encoders(inputs, presence)  # (B, C)
-        logits: dict[str, Tensor] = self.heads({"fused": self.fusion(vectors)})
-        return logits
+        super().__init__(modalities, tasks, GMU, width, widths)

@@ -16,15 +16,14 @@ Modality-Specific Factors", ACL 2018, arXiv 1806.00064.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mailnet.nn.heads import Heads
-from mailnet.nn.layers import key, stage_widths
-from mailnet.nn.peers.backbones import Encoders
-from mailnet.nn.presence import resolve_presence
+from mailnet.nn.layers import key
+from mailnet.nn.peers.backbones import VectorFusion
 from mailnet.nn.registry import register_model
 from mailnet.specs import ModalitySpec, TaskSpec
 
@@ -57,7 +56,7 @@ class LowRankTensor(nn.Module):
 
 
 @register_model("low_rank_fusion")
-class LowRankFusion(nn.Module):
+class LowRankFusion(VectorFusion):
     """ResNet-18 for images and volumes, a perceptron for each table, low-rank tensor fusion, linear heads.
 
     Args:
@@ -80,19 +79,6 @@ class LowRankFusion(nn.Module):
         widths: Sequence[int] | None = None,
         rank: int = 4,
     ) -> None:
-        super().__init__()
         if rank < 1:
             raise ValueError(f"rank must be at least 1, got {rank}")
-        self.modalities = dict(modalities)
-        self.tasks = dict(tasks)
-        outputs = stage_widths(width, widths)[-1]
-        self.encoders = Encoders(modalities, width, widths)
-        self.fusion = LowRankTensor(self.encoders.features, outputs, rank)
-        self.heads = Heads({"fused": outputs}, tasks)
-
-    def forward(self, inputs: dict[str, Tensor], present: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """Return task -> logits (B, outputs) from modality -> (B, C, ...) and modality -> (B,) bool."""
-        presence = resolve_presence(self.modalities, inputs, present, self.training)
-        vectors = self.encoders(inputs, presence)  # (B, C)
-        logits: dict[str, Tensor] = self.heads({"fused": self.fusion(vectors)})
-        return logits
+        super().__init__(modalities, tasks, partial(LowRankTensor, rank=rank), width, widths)

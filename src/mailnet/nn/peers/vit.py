@@ -11,7 +11,7 @@ Touvron et al., "Training data-efficient image transformers", ICML 2021, arXiv 2
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -57,8 +57,8 @@ class PatchEmbedding(nn.Module):
             )
         self.grid = tuple(-(-pixels // step) for pixels, step in zip(size, self.patch, strict=True))
         self.norm = InputNorm(spec)
-        convolution = nn.Conv2d if spec.spatial_dims == 2 else nn.Conv3d
-        self.project = convolution(spec.channels, width, self.patch, stride=self.patch)  # type: ignore[arg-type]
+        convolution: Callable[..., nn.Module] = nn.Conv2d if spec.spatial_dims == 2 else nn.Conv3d
+        self.project = convolution(spec.channels, width, self.patch, stride=self.patch)
         self.cls = nn.Parameter(_normal(1, 1, width))
         self.position = nn.Parameter(_normal(1, 1 + math.prod(self.grid), width))
 
