@@ -14,6 +14,7 @@ from mailnet.benchmark.outcome import KEPT
 from mailnet.benchmark.results import Results
 from mailnet.benchmark.suite import Suite
 from mailnet.benchmark.summary import summarise
+from mailnet.benchmark.tables import markdown
 from mailnet.metrics import measure, redraws
 from mailnet.metrics.bootstrap import draw_weights
 from mailnet.specs import TaskSpec
@@ -94,28 +95,71 @@ def test_draws_that_are_not_defined_are_left_out() -> None:
     assert paired_difference([0.5], [0.4], np.zeros((1, 0)), np.zeros((1, 0))).high is None
 
 
-def test_a_task_of_one_patient_has_no_interval_nor_the_mean_of_tasks() -> None:
-    suite = Suite.model_validate(
+SETTINGS = dict.fromkeys(("epochs", "wanted_epochs", "trials", "tuned", "parameters", "macs"))
+
+
+def suite_of(studies: list[str], networks: list[str], **more: Any) -> Suite:
+    return Suite.model_validate(
         {
             "name": "small",
-            "studies": {"s": {"study": "study.yaml"}},
-            "networks": {"a": {"name": "mail"}, "b": {"name": "mail"}},
-            "reference": "a",
+            "studies": {study: {"study": "study.yaml"} for study in studies},
+            "networks": {network: {"name": "mail"} for network in networks},
+            "reference": networks[0],
+            **more,
         }
     )
 
-    def task(value: float, redrawn: dict[str, list[float]]) -> dict[str, Any]:
-        metrics = {key: {"value": value} for key in KEPT}
-        return {"n": 4, "groups": None, "drawn": "", "metrics": metrics, "redraws": redrawn}
 
-    def cell(value: float) -> dict[str, Any]:
-        several = {"balanced_accuracy": [value, value + 0.1, value]}
-        settings = dict.fromkeys(("epochs", "wanted_epochs", "trials", "tuned", "parameters", "macs"))
-        tasks = {"many": task(value, several), "one": task(value, {})}
-        return {**settings, "seconds": 1.0, "machine": {}, "only": {}, "tasks": tasks}
+def cell(seed: int = 0, **tasks: tuple[float, list[float]]) -> dict[str, Any]:
+    """A cell by task -> value and redraws."""
+    found = {
+        name: {
+            "n": 4,
+            "groups": None,
+            "drawn": "",
+            "metrics": {key: {"value": value} for key in KEPT},
+            "redraws": {"balanced_accuracy": redrawn} if redrawn else {},
+        }
+        for name, (value, redrawn) in tasks.items()
+    }
+    return {**SETTINGS, "seed": seed, "seconds": 1.0, "machine": {}, "only": {}, "tasks": found}
 
-    cells = {"a": [cell(0.5)], "b": [cell(0.7)]}
-    found = summarise(Results(suite, {"s": cells}, {}, []))["differences"]
+
+def test_a_task_of_one_patient_has_no_interval_nor_the_mean_of_tasks() -> None:
+    cells = {
+        name: [cell(many=(value, [value, value + 0.1, value]), one=(value, []))]
+        for name, value in {"a": 0.5, "b": 0.7}.items()
+    }
+    found = summarise(Results(suite_of(["s"], ["a", "b"]), {"s": cells}, {}, []))["differences"]
     assert [each["task"] for each in found] == ["many", "one", "mean of tasks"]
     assert [each["value"] for each in found] == pytest.approx([0.2] * 3)
     assert [each["low"] for each in found] == [pytest.approx(0.2), None, None]
+
+
+def test_ranks_are_of_seeds_that_all_have_and_groups_are_ranked_by_themselves() -> None:
+    suite = suite_of(["s", "t", "u"], ["a", "b"], groups={"first two": ["s", "t"]}, seeds=[0, 1])
+
+    def row(value: float, seed: int = 0) -> dict[str, Any]:
+        return cell(seed, only=(value, [value] * 3))
+
+    cells = {
+        "s": {"a": [row(0.5), row(0.1, 1)], "b": [row(0.4)]},  # the mean of both seeds of a is below b
+        "t": {"a": [row(0.5)], "b": [row(0.4)]},
+        "u": {"a": [row(0.5)], "b": [row(0.8)]},
+    }
+    found = summarise(Results(suite, cells, {}, []))
+    assert found["ranks"]["seeds"] == {"s": [0], "t": [0], "u": [0]}
+    assert found["ranks"]["networks"] == ["a", "b"]
+    assert found["ranks"]["mean_ranks"] == pytest.approx([4 / 3, 5 / 3])
+    assert found["ranks"]["scores"][0] == pytest.approx([0.5, 0.4])
+    assert found["groups"]["first two"]["mean_ranks"] == [1, 2]
+    # Differences keep all seeds, whose spread the interval shows.
+    assert found["record"] == {"b": {"better": 1, "worse": 1, "undecided": 1}}
+    text = markdown(found, [])
+    assert "### Ranks: first two" in text
+    assert "| b | 1 | 1 | 1 |" in text
+
+    cells["t"]["a"] = [row(0.5, 1)]
+    found = summarise(Results(suite, cells, {}, []))
+    assert found["ranks"] is None
+    assert "No ranks: the networks share no seed on t." in found["notes"]

@@ -69,6 +69,7 @@ def test_seeds_come_one_after_the_other_and_networks_where_they_are_wanted(tmp_p
             "network boost needs 2 'trials' of its own",
         ),
         ({"reference": "nobody"}, "'reference' names nobody"),
+        ({"groups": {"all": ["two", "three"]}}, "group all names three, which is no study"),
         ({"seeds": [0, 0]}, "a seed stands twice"),
         ({"networks": {"../up": SMALL}}, "is not a name"),
         ({"metric": "accuracy"}, "'metric'"),

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mailnet.nn import create_model
 from mailnet.nn.emcam import dct_matrix, spatial_bands
-from mailnet.nn.layers import key, plan_trunk
+from mailnet.nn.layers import channels_last, key, plan_trunk
 from mailnet.nn.presence import resolve_presence
 from mailnet.nn.registry import default_options
 from mailnet.specs import ModalitySpec, TaskSpec
@@ -30,6 +30,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"units": 2, "fuse_kernel": 1},
     {"unit": "emila", "branches": (1, 3)},
     {"unit": "single", "blocks": 2, "stem_kernel": 7},
+    {"stem_kernel": 7, "stem_pool": False},
     {"activation": "silu"},
     {"shortcut": "mean"},
     {"attention": "published"},
@@ -239,6 +240,24 @@ def test_an_image_of_any_size_keeps_pixels(size: tuple[int, int]) -> None:
         assert plans[-1].grid[axis] == left
     model = create_model("mail", {"m": ModalitySpec("m", size=size)}, {"t": 2}, width="nano")
     assert model({"m": torch.rand(2, 1, *size)})["t"].shape == (2, 2)
+
+
+def test_a_stem_without_pooling_gives_the_same_grid() -> None:
+    spec = ModalitySpec("m", channels=1, size=(64, 40))  # quartered and halved
+    x = torch.rand(2, 1, 64, 40)
+    stems = [
+        create_model("mail", {"m": spec}, {"t": 2}, width="nano", stem_pool=pool).trunks["m_"].stem  # type: ignore[index]
+        for pool in (True, False)
+    ]
+    assert [any(isinstance(layer, nn.MaxPool2d) for layer in stem) for stem in stems] == [True, False]
+    assert stems[0](x).shape == stems[1](x).shape == (2, 16, 16, 20)
+
+
+def test_features_of_a_grey_image_have_channels_last() -> None:
+    model = channels_last(make(("ct",)))
+    laid = model.trunks["ct_"].stem[0](torch.rand(4, 1, 28, 28))
+    assert laid.is_contiguous(memory_format=torch.channels_last)
+    assert not laid.is_contiguous()
 
 
 def test_one_study_can_be_trained_on() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,12 @@ class Results:
         several = [cells[0]["tasks"] for cells in self.cells[study].values()]
         return list(dict.fromkeys(task for tasks in sorted(several, key=len, reverse=True) for task in tasks))
 
-    def values(self, study: str, network: str, task: str, metric: str) -> list[float]:
-        """Return a metric's value of each seed; empty where one lacks it."""
-        found = [cell["tasks"].get(task, {}).get("metrics", {}).get(metric) for cell in self.cells[study][network]]
+    def values(
+        self, study: str, network: str, task: str, metric: str, seeds: Collection[int] | None = None
+    ) -> list[float]:
+        """Return a metric's value of each seed, or of some; empty where one lacks it."""
+        cells = [cell for cell in self.cells[study][network] if seeds is None or cell["seed"] in seeds]
+        found = [cell["tasks"].get(task, {}).get("metrics", {}).get(metric) for cell in cells]
         return [] if None in found else [float(each["value"]) for each in found]
 
     def redraws(self, study: str, network: str, task: str, metric: str) -> Array:
@@ -53,10 +57,14 @@ class Results:
         """Return the digests of what the redraws were made of; networks with the same one are paired."""
         return {cell["tasks"][task]["drawn"] for cell in self.cells[study][network]}
 
-    def score(self, study: str, network: str) -> float | None:
+    def seeds(self, study: str, networks: Iterable[str]) -> set[int]:
+        """Return the seeds of a study that all of some networks have, so that a mean over them treats all alike."""
+        return set.intersection(*({cell["seed"] for cell in self.cells[study][name]} for name in networks))
+
+    def score(self, study: str, network: str, seeds: Collection[int] | None = None) -> float | None:
         """Return the primary metric, its mean over tasks and seeds; None unless the network answers every task."""
-        cells = self.cells[study].get(network)
-        several = [self.values(study, network, task, self.suite.metric) for task in self.tasks(study)] if cells else []
+        tasks = self.tasks(study) if network in self.cells[study] else []
+        several = [self.values(study, network, task, self.suite.metric, seeds) for task in tasks]
         return float(np.mean([np.mean(values) for values in several])) if several and all(several) else None
 
 

@@ -87,7 +87,10 @@ class Tuning(Section):
 
 
 class Suite(Section):
-    """The whole ``suite.yaml``; ``study`` of each study is absolute once it is loaded."""
+    """The whole ``suite.yaml``; ``study`` of each study is absolute once it is loaded.
+
+    ``groups`` names sets of studies over which networks are also ranked by themselves.
+    """
 
     name: str
     description: str = ""
@@ -98,6 +101,7 @@ class Suite(Section):
     tuning: Tuning | None = None
     set: dict[str, Any] = {}
     metric: Metric = "balanced_accuracy"
+    groups: dict[str, list[str]] = {}
     bootstrap: int = Field(500, ge=0)
     latency: bool = True
     threads: int = Field(1, ge=1)
@@ -120,6 +124,9 @@ class Suite(Section):
         for name, network in self.networks.items():
             if unknown := {*(network.studies or []), *network.skip} - set(self.studies):
                 raise ValueError(f"network {name} names {min(unknown)}, which is no study of the suite")
+        for name, studies in self.groups.items():
+            if unknown := set(studies) - set(self.studies):
+                raise ValueError(f"group {name} names {min(unknown)}, which is no study of the suite")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("a seed stands twice")
         return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,9 @@ def summarise(results: Results) -> dict[str, Any]:
     Returns:
         ``suite``, ``metric``, ``notes``, ``machines`` (how cells were made), ``studies`` (study -> ``networks``, what
         a network is and costs, and ``tasks``, its metrics), ``differences`` (to the reference, see
-        ``benchmark.differences``) and ``ranks`` (None for fewer than two networks or studies).
+        ``benchmark.differences``), ``record`` (network -> on how many studies it is ``better``, ``worse`` or
+        ``undecided`` against the reference), ``ranks`` (None for fewer than two networks or studies) and ``groups``
+        (name -> ranks over the studies of a group).
     """
     suite = results.suite
     studies = [study for study in suite.studies if results.cells[study]]
@@ -44,7 +46,12 @@ def summarise(results: Results) -> dict[str, Any]:
         "notes": [*results.notes, *unpaired, *empty, *left_out],
         "studies": {study: _study(results, study) for study in studies},
         "differences": differences,
+        "record": _record(differences),
         "ranks": ranks,
+        "groups": {
+            name: _ranks(results, [study for study in chosen if study in studies])[0]
+            for name, chosen in suite.groups.items()
+        },
     }
 
 
@@ -137,6 +144,18 @@ def _differences(results: Results, studies: Sequence[str]) -> tuple[list[dict[st
     return rows, notes
 
 
+def _record(differences: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    """Network -> number of studies by what the interval of its mean over tasks says."""
+    overall: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for row in differences:  # the mean of several tasks comes after them
+        overall[row["network"], row["study"]] = row
+    record: dict[str, dict[str, int]] = {}
+    for (network, _), row in overall.items():
+        counts = record.setdefault(network, {"better": 0, "worse": 0, "undecided": 0})
+        counts["undecided" if not row["excludes_zero"] else "better" if row["value"] > 0 else "worse"] += 1
+    return record
+
+
 def _is_paired(results: Results, study: str, network: str, reference: str, task: str) -> bool:
     metric = results.suite.metric
     if not all(results.values(study, name, task, metric) for name in (network, reference)):
@@ -167,7 +186,11 @@ def _ranks(results: Results, studies: Sequence[str]) -> tuple[dict[str, Any] | N
     ]
     if len(whole) < 2 or len(studies) < 2:
         return None, left_out
-    table = np.array(list(whole.values()), dtype=float).T  # (N, k)
+    # Of seeds that all have: a network of which more seeds are there has no part in a mean of theirs.
+    shared = {study: results.seeds(study, whole) for study in studies}
+    if empty := [study for study, seeds in shared.items() if not seeds]:
+        return None, [*left_out, f"No ranks: the networks share no seed on {', '.join(empty)}."]
+    table = np.array([[results.score(study, name, shared[study]) for name in whole] for study in studies], dtype=float)
     ranks = rank(table)
     order = np.argsort(ranks.mean(0), kind="stable")
     names = [list(whole)[place] for place in order]
@@ -177,6 +200,7 @@ def _ranks(results: Results, studies: Sequence[str]) -> tuple[dict[str, Any] | N
     control = names.index(reference) if reference in names else None
     return {
         "studies": list(studies),
+        "seeds": {study: sorted(seeds) for study, seeds in shared.items()},
         "networks": names,
         "scores": table.tolist(),
         "mean_ranks": ranks.mean(0).tolist(),

@@ -56,7 +56,11 @@ def markdown(summary: Mapping[str, Any], plots: Sequence[str]) -> str:
     parts.append(_method(summary))
     if summary["notes"]:
         parts += ["## What is missing", "\n".join(f"- {note}" for note in summary["notes"])]
-    parts += ["## Ranks over data sets", *_ranks(summary)]
+    parts += ["## Ranks over data sets", *_ranks(summary["ranks"], summary["reference"])]
+    for name, ranks in summary["groups"].items():
+        parts += [f"### Ranks: {name}", *_ranks(ranks, summary["reference"])]
+    if summary["record"]:
+        parts += [f"## Against {summary['reference']}, study by study", *_record(summary)]
     for study, found in summary["studies"].items():
         parts.append(f"## {study}")
         parts.append(_network_table(found["networks"], summary["baseline"]))
@@ -141,8 +145,18 @@ def _overall_table(differences: Sequence[Mapping[str, Any]], summary: Mapping[st
     return _table(["network", f"minus {summary['reference']}"], rows)
 
 
-def _ranks(summary: Mapping[str, Any]) -> list[str]:
-    ranks = summary["ranks"]
+def _record(summary: Mapping[str, Any]) -> list[str]:
+    rows = [
+        [name, *(str(found[key]) for key in ("better", "worse", "undecided"))]
+        for name, found in summary["record"].items()
+    ]
+    return [
+        "Studies on which a network is better or worse in the mean of tasks, its interval without 0, and the others:",
+        _table(["network", "better", "worse", "undecided"], rows),
+    ]
+
+
+def _ranks(ranks: Mapping[str, Any] | None, reference: str | None) -> list[str]:
     if ranks is None:
         return ["Two networks that answer every task of two studies are needed."]
     test = ranks["friedman"]
@@ -153,11 +167,11 @@ def _ranks(summary: Mapping[str, Any]) -> list[str]:
             zip(ranks["networks"], ranks["mean_ranks"], ranks["mean_scores"], strict=True)
         )
     ]
-    reference = summary["reference"]
     compared = f"with {reference}" if reference in ranks["networks"] else "of every two networks"
     return [
         f"{len(ranks['studies'])} data sets, {len(ranks['networks'])} networks; a data set counts once, its tasks "
-        f"averaged. Friedman: chi-squared {test['chi2']:.2f}, p = {test['p']:.3g}; Iman-Davenport: F = {f}, "
+        "averaged, and only seeds count that all of them have. "
+        f"Friedman: chi-squared {test['chi2']:.2f}, p = {test['p']:.3g}; Iman-Davenport: F = {f}, "
         f"p = {test['p_f']:.3g}. Nemenyi's critical difference of mean ranks at "
         f"{ranks['level']:.0%}: {ranks['critical_difference']:.2f}.",
         _table(["network", "mean rank", "mean", *ranks["studies"]], rows),

@@ -78,7 +78,12 @@ def channels_last(model: nn.Module) -> nn.Module:
     """
     for parameter in model.parameters():
         if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+            _, channels, height, width = parameter.shape
+            laid = parameter.data.contiguous(memory_format=torch.channels_last)
+            # Of one channel both layouts are the same numbers, and torch takes the strides of the other one: what
+            # follows the first convolution of a grey image would run channels first, its max-pool ten times slower.
+            strides = (channels * height * width, 1, channels * width, channels)
+            parameter.data = laid.as_strided(laid.shape, strides)
     return model
 
 
@@ -166,14 +171,19 @@ def halved(stride: Sequence[int]) -> tuple[int, ...]:
 
 
 class Stem(nn.Sequential):
-    """The first convolution, normalised and activated; where an axis is quartered, a max-pool does the second half."""
+    """The first convolution, normalised and activated; where an axis is quartered, a max-pool may do half."""
 
     def __init__(
-        self, convolution: nn.Module, width: int, stride: Sequence[int], activation: Activation = "relu"
+        self,
+        convolution: nn.Module,
+        width: int,
+        stride: Sequence[int],
+        activation: Activation = "relu",
+        max_pool: bool = True,
     ) -> None:
         dims = len(stride)
         layers: list[nn.Module] = [convolution, norm(dims, width), ACTIVATIONS[activation]()]
-        if max(stride) > 2:
+        if max_pool and max(stride) > 2:
             pool = nn.MaxPool2d if dims == 2 else nn.MaxPool3d
             layers.append(pool(3, tuple(max(step // 2, 1) for step in stride), 1))
         super().__init__(*layers)

@@ -38,6 +38,7 @@ class ImageTrunk(nn.Module):
         widths: Sequence[int],
         blocks: int,
         kernel: int,
+        pool: bool,
         options: ERLAOptions,
         rpan: RPAN | None,
     ) -> None:
@@ -45,8 +46,9 @@ class ImageTrunk(nn.Module):
         stem, plans = plan_trunk(spec, len(widths))
         dims, ones = spec.spatial_dims, (1,) * spec.spatial_dims
         self.norm = InputNorm(spec)
-        first = rpan_conv(rpan, "stem", dims, spec.channels, widths[0], kernel, stride=halved(stem))
-        self.stem = Stem(first, widths[0], stem, options.activation)
+        stride = halved(stem) if pool else stem
+        first = rpan_conv(rpan, "stem", dims, spec.channels, widths[0], kernel, stride=stride)
+        self.stem = Stem(first, widths[0], stem, options.activation, pool)
         inputs = (widths[0], *widths[:-1])
         self.stages = nn.ModuleList(
             nn.Sequential(
@@ -101,6 +103,8 @@ class MAIL(nn.Module):
         widths: Widths of the stages in place of a preset; any number of stages.
         blocks: ERLA blocks in a stage; 2 as published.
         stem_kernel: Kernel of the first convolution, odd; 7 as published.
+        stem_pool: Where the stem quarters an axis, whether a max-pool does the second half, as published, or the
+            convolution both.
         unit: ``single``, ``multiscale`` or the published ``emila``; see ``ERLAOptions`` for this and the next seven.
         branches: Kernels of the branches of an ``emila``.
         units: Units in an ERLA block.
@@ -135,6 +139,7 @@ class MAIL(nn.Module):
         widths: Sequence[int] | None = None,
         blocks: int = 1,
         stem_kernel: int = 3,
+        stem_pool: bool = True,
         unit: UnitKind = "single",
         branches: Sequence[int] = (1, 3, 5),
         units: int = 1,
@@ -180,7 +185,7 @@ class MAIL(nn.Module):
                     spec, channels, _feature_dropout(spec) if feature_dropout is None else feature_dropout
                 )
                 if spec.kind == "tabular"
-                else ImageTrunk(spec, channels, blocks, stem_kernel, block, rpan)
+                else ImageTrunk(spec, channels, blocks, stem_kernel, stem_pool, block, rpan)
                 for name, spec in modalities.items()
             }
         )
