@@ -17,6 +17,7 @@ FLOORS = {
     "nn": 1,
     "data": 1,
     "metrics": 1,
+    "attacks": 2,
     "bundle": 2,
     "training": 3,
     "evaluation": 3,

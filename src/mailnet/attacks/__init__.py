@@ -1,0 +1,16 @@
+"""Attacks on networks with several inputs and tasks: functions on a network, inputs and labels."""
+
+from mailnet.attacks.objective import Objective
+from mailnet.attacks.problem import Problem, straight_through
+from mailnet.attacks.registry import get_attack, list_attacks, register_attack
+from mailnet.attacks.threat import Threat
+
+__all__ = [
+    "Objective",
+    "Problem",
+    "Threat",
+    "get_attack",
+    "list_attacks",
+    "register_attack",
+    "straight_through",
+]

@@ -1,0 +1,237 @@
+"""What an attack is given: a network, studies, what the attacker may change and wants, and the gradient of that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from mailnet.attacks.objective import Objective
+from mailnet.attacks.threat import Space, Threat
+from mailnet.nn.batch import Batch
+from mailnet.nn.noise import NoiseSource, get_noise, mean_logits, set_noise
+from mailnet.nn.registry import Network
+from mailnet.specs import TaskSpec
+
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What one question to the network gave.
+
+    Args:
+        loss: (B,), its mean over draws.
+        logits: Task -> (B, outputs), of the mean probabilities over draws.
+        gradient: (B, D) of the loss, its mean over draws; None where it was not wanted.
+        broken: (B,) bool, whether the goal is reached by ``logits``.
+    """
+
+    loss: Tensor
+    logits: dict[str, Tensor]
+    broken: Tensor
+    gradient: Tensor | None = None
+
+
+class Problem:
+    """Studies under attack. Rows (B, D) are what the attacker holds; ``space`` says which are allowed.
+
+    Args:
+        model: The network, in evaluation mode.
+        batch: Studies with labels; all on the network's device.
+        threat: What may be changed.
+        objective: What is wanted.
+        draws: Forward passes of a random network whose losses and gradients are averaged (expectation over
+            transformation); 1 for others.
+        generator: Where a random network's numbers come from.
+        frozen: A random network draws the same numbers at every pass: the network with one draw fixed.
+        straight_through: Clipping lets gradients pass (backward pass differentiable approximation), see
+            ``straight_through``.
+
+    Raises:
+        ValueError: A threat or objective that does not fit the network, a network in training mode, an image outside
+            [0, 1], or draws of a network that is not random.
+
+    Source: Athalye, Carlini, Wagner, "Obfuscated gradients give a false sense of security", ICML 2018.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batch: Batch,
+        threat: Threat,
+        objective: Objective | None = None,
+        *,
+        draws: int = 1,
+        generator: torch.Generator | None = None,
+        frozen: bool = False,
+        straight_through: bool = False,
+    ) -> None:
+        if model.training:
+            raise ValueError("the network is in training mode; call eval() before attacking it")
+        if draws < 1:
+            raise ValueError(f"draws must be at least 1, got {draws}")
+        self.model = model
+        self.tasks: dict[str, TaskSpec] = cast("Network", model).tasks
+        self.objective = objective or Objective()
+        self.random = get_noise(model) is not None
+        if not self.random and (draws > 1 or frozen):
+            raise ValueError(f"{type(model).__name__} draws no random numbers: draws=1, and nothing to freeze")
+        threat.check(cast("Network", model).modalities)
+        self.objective.check(self.tasks, batch.targets)
+        _check_range(batch, threat)
+        self.batch = batch
+        self.space = Space(batch.inputs, batch.present, threat)
+        self.draws, self.generator, self.frozen = draws, generator, frozen
+        self.smooth = straight_through
+        self.questions = torch.zeros(len(batch), dtype=torch.long)  # forward passes spent on each study
+        self._rows = torch.arange(len(batch))
+
+    def __len__(self) -> int:
+        return len(self.space)
+
+    def take(self, rows: Tensor) -> Problem:
+        """Return some of the studies, (n,) positions or a mask, as a problem of their own; questions are counted here.
+
+        A study that is broken already needs no further steps: attacks go on with the others.
+        """
+        rows = rows.to(self.space.clean.device)
+        chosen = object.__new__(Problem)
+        chosen.__dict__ = {
+            **self.__dict__,
+            "space": self.space.take(rows),
+            "objective": self.objective.take(rows),
+            "batch": Batch(
+                {name: x[rows] for name, x in self.batch.inputs.items()},
+                {name: here[rows] for name, here in self.batch.present.items()},
+                {name: target[rows] for name, target in self.batch.targets.items()},
+            ),
+            "_rows": self._rows[rows.cpu()],
+        }
+        return chosen
+
+    def with_objective(self, objective: Objective) -> Problem:
+        """Return the same studies with another loss, other tasks or goals.
+
+        Raises:
+            ValueError: It does not fit the network.
+        """
+        objective.check(self.tasks, self.batch.targets)
+        changed = object.__new__(Problem)
+        changed.__dict__ = {**self.__dict__, "objective": objective}
+        return changed
+
+    def inputs(self, x: Tensor) -> dict[str, Tensor]:
+        """Return what the network is given for rows (B, D): the others as they are."""
+        return {**self.batch.inputs, **self.space.split(x)}
+
+    def ask(self, x: Tensor, *, gradient: bool = True) -> Asked:
+        """Put rows (B, D) to the network; a random one ``draws`` times.
+
+        Args:
+            x: The rows.
+            gradient: Whether the gradient is wanted.
+        """
+        total: Tensor | None = None
+        losses, several = [], []
+        with torch.set_grad_enabled(gradient), self._noise(), straight_through(self.smooth and gradient):
+            for _ in range(self.draws):
+                point = x.detach().requires_grad_(gradient)
+                logits = self.model(self.inputs(point), self.batch.present)
+                loss = self.objective.losses(self.tasks, logits, self.batch.targets)
+                if gradient:
+                    (slope,) = torch.autograd.grad(loss.sum(), point)
+                    total = slope if total is None else total + slope
+                losses.append(loss.detach())
+                several.append({name: value.detach() for name, value in logits.items()})
+        self.questions[self._rows] += self.draws
+        logits = several[0] if self.draws == 1 else mean_logits(several, self.tasks)
+        broken = self.objective.broken(self.tasks, logits, self.batch.targets)
+        mean = None if total is None else total / self.draws
+        return Asked(torch.stack(losses).mean(0), logits, broken, mean)
+
+    @contextmanager
+    def _noise(self) -> Iterator[None]:
+        """Fresh numbers at every pass, from the given generator; afterwards the network's source is what it was."""
+        if not self.random:
+            yield
+            return
+        before = cast(NoiseSource, get_noise(self.model))
+        generator = torch.Generator().manual_seed(0) if self.frozen else self.generator
+        set_noise(self.model, "sample", generator=generator, shared=self.frozen)
+        try:
+            yield
+        finally:
+            set_noise(self.model, before.mode, before.draws, before.generator, before.shared)
+
+
+class _Through(torch.autograd.Function):
+    """Clip forwards, let gradients pass backwards."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, low: Any, high: Any) -> Tensor:
+        return x.clamp(low, high)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return gradients[0], None, None
+
+
+class _StraightThrough(TorchFunctionMode):
+    """Replaces clips at two ends, which are flat beyond them, and leaves all else."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        named = kwargs or {}
+        if func in (torch.clamp, torch.clip, Tensor.clamp, Tensor.clip):
+            low, high = ([*args[1:], None, None])[:2]
+            low, high = named.get("min", low), named.get("max", high)
+            if low is not None and high is not None:
+                return _Through.apply(args[0] if args else named["input"], low, high)  # type: ignore[no-untyped-call]
+        return func(*args, **named)
+
+
+@contextmanager
+def straight_through(on: bool = True) -> Iterator[None]:
+    """Let gradients pass through clips at two ends (of the published attention noise), whose own are zero outside.
+
+    Args:
+        on: Whether anything happens.
+
+    >>> x = torch.tensor([2.0], requires_grad=True)
+    >>> with straight_through():
+    ...     x.clamp(0, 1).sum().backward()
+    >>> x.grad
+    tensor([1.])
+    """
+    if not on:
+        yield
+        return
+    with _StraightThrough():
+        yield
+
+
+def _check_range(batch: Batch, threat: Threat) -> None:
+    for name in threat.eps:
+        if name in threat.boxes or name not in batch.inputs:
+            continue
+        values = batch.inputs[name]
+        low, high = float(values.min()), float(values.max())
+        if low < -TOLERANCE or high > 1 + TOLERANCE:
+            raise ValueError(f"modality '{name}' has values from {low:.4g} to {high:.4g}; images must be in [0, 1]")
+
+
+def as_mapping(eps: float | Mapping[str, float], modalities: Mapping[str, Any]) -> dict[str, float]:
+    """Return a radius for each modality, where one number is that of every image and volume.
+
+    >>> from mailnet.specs import ModalitySpec
+    >>> as_mapping(0.1, {"ct": ModalitySpec("ct"), "clinic": ModalitySpec("clinic", "tabular")})
+    {'ct': 0.1}
+    """
+    if isinstance(eps, Mapping):
+        return dict(eps)
+    return {name: float(eps) for name, spec in modalities.items() if spec.kind != "tabular"}
