@@ -108,9 +108,9 @@ class MAIL(nn.Module):
         unit: ``single``, ``multiscale`` or the published ``emila``; see ``ERLAOptions`` for this and the next seven.
         branches: Kernels of the branches of an ``emila``.
         units: Units in an ERLA block.
-        fuse_kernel: Kernel of the convolution that ends a block; 1 as published.
+        fuse_kernel: Kernel of the convolution that ends a block, odd; 1 as published.
         shortcut: How a shortcut halves the grid, by the ``mean`` of its pixels or, as published, ``strided``.
-        activation: ``silu``, ``gelu``, or ``relu`` as published.
+        activation: ``relu`` as published, ``silu`` or ``gelu``.
         attention: Statistics that channel attention reads, ``normalised`` or ``published``, or ``none`` without it.
         gamma: Initial scale of the channel attention's logits; None for the published random sign.
         emcam: After how many stages, the last ones, the modalities gate each other; True for all as published, False
@@ -143,9 +143,9 @@ class MAIL(nn.Module):
         unit: UnitKind = "single",
         branches: Sequence[int] = (1, 3, 5),
         units: int = 1,
-        fuse_kernel: int = 3,
+        fuse_kernel: int = 1,
         shortcut: Shortcut = "mean",
-        activation: Activation = "silu",
+        activation: Activation = "relu",
         attention: Attention = "none",
         gamma: float | None = 1.0,
         emcam: bool | int = 0,
