@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -154,6 +154,27 @@ class Problem:
         broken = self.objective.broken(self.tasks, logits, self.batch.targets)
         mean = None if total is None else total / self.draws
         return Asked(torch.stack(losses).mean(0), logits, broken, mean)
+
+    def slopes(self, x: Tensor, functions: Callable[[dict[str, Tensor]], Tensor]) -> tuple[Tensor, Tensor]:
+        """Return what several functions of the logits are at rows (B, D), and their gradients; means over draws.
+
+        Args:
+            x: The rows.
+            functions: From task -> logits (B, outputs) to (B, S).
+
+        Returns:
+            (B, S) and (B, S, D).
+        """
+        value, gradient = x.new_zeros(()), x.new_zeros(())
+        with torch.enable_grad(), self._noise(), straight_through(self.smooth):
+            for _ in range(self.draws):
+                point = x.detach().requires_grad_()
+                found = functions(self.model(self.inputs(point), self.batch.present))
+                columns = [torch.autograd.grad(one.sum(), point, retain_graph=True)[0] for one in found.unbind(1)]
+                value = value + found.detach() / self.draws
+                gradient = gradient + torch.stack(columns, 1) / self.draws
+        self.questions[self._rows] += self.draws
+        return value, gradient
 
     @contextmanager
     def _noise(self) -> Iterator[None]:
