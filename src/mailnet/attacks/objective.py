@@ -4,7 +4,8 @@ Every loss takes what a network with few classes has: two classes have no third 
 logits ratio of two classes is their margin.
 
 Source of the ratio: Croce, Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
-parameter-free attacks", ICML 2020.
+parameter-free attacks", ICML 2020. Of the hinge: Carlini, Wagner, "Towards evaluating the robustness of neural
+networks", IEEE S&P 2017.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch.nn import functional
 from mailnet.nn.heads import probabilities
 from mailnet.specs import TaskSpec
 
-Loss: TypeAlias = Literal["ce", "margin", "dlr"]
+Loss: TypeAlias = Literal["ce", "margin", "dlr", "hinge"]
 LEAST = 1e-12
 
 
@@ -29,8 +30,11 @@ class Objective:
     """Which tasks are attacked, towards what, and by which loss.
 
     Args:
-        loss: ``ce`` cross-entropy, ``margin`` the largest other logit minus the label's, ``dlr`` that margin over the
-            distance of the largest logit to the third, which no scaling of the logits changes.
+        loss: ``ce`` cross-entropy, ``margin`` the largest other logit minus the label's (towards a goal: the goal's
+            minus the label's), ``dlr`` that margin over the distance of the largest logit to the third, which no
+            scaling of the logits changes, ``hinge`` the margin while it is below 0, else 0 (towards a goal: of the
+            goal's logit minus the largest other), so that a task that is broken weighs no more: the sum over tasks
+            is 0 where all are broken.
         tasks: The attacked tasks; None for all.
         goals: Task -> (B,) class that the study shall be taken for; a task without a goal is attacked towards any
             other class. Not for ``multilabel``.
@@ -51,8 +55,10 @@ class Objective:
         """Refuse an objective that does not fit a network's tasks and the labels given.
 
         Raises:
-            ValueError: An unknown task, an attacked task without labels, or a goal that no class is.
+            ValueError: No task, an unknown one, an attacked task without labels, or a goal that no class is.
         """
+        if not self.attacked(tasks):
+            raise ValueError(f"no task is attacked; the network has {', '.join(tasks)}")
         for name in [*self.attacked(tasks), *(self.goals or {})]:
             if name not in tasks:
                 raise ValueError(f"unknown task '{name}'; the network has {', '.join(tasks)}")
@@ -128,8 +134,17 @@ def correct(task: TaskSpec, logits: Tensor, target: Tensor) -> Tensor:
 
 
 def class_logits(task: TaskSpec, logits: Tensor) -> Tensor:
-    """Return (B, K), a logit a class; of an ordinal task the logarithms of its classes' probabilities."""
-    return probabilities(task, logits).clamp(min=LEAST).log() if task.kind == "ordinal" else logits
+    """Return (B, K), a logit a class; of an ordinal task the logarithms of its classes' probabilities.
+
+    Those are found from the logits, since probabilities of 0 or 1 have no gradient to follow.
+    """
+    if task.kind != "ordinal":
+        return logits
+    above = logits.cummin(1).values  # of P(y > k), k = 0 .. K-2
+    upper, lower = above[:, :-1], above[:, 1:]
+    between = (-torch.expm1(lower - upper)).clamp(min=LEAST).log()
+    middle = functional.logsigmoid(upper) + functional.logsigmoid(-lower) + between
+    return torch.cat([functional.logsigmoid(-above[:, :1]), middle, functional.logsigmoid(above[:, -1:])], 1)
 
 
 def task_losses(loss: Loss, task: TaskSpec, logits: Tensor, target: Tensor, goal: Tensor | None = None) -> Tensor:
@@ -153,7 +168,8 @@ def _multilabel(loss: Loss, logits: Tensor, target: Tensor) -> Tensor:
         each = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
         return (each * known).sum(1) / known.sum(1).clamp(min=1)
     flips = torch.where(known, (1 - 2 * truth) * logits, -torch.inf).amax(1)
-    return torch.where(known.any(1), flips, torch.zeros_like(flips))
+    flips = torch.where(known.any(1), flips, torch.zeros_like(flips))
+    return flips.clamp(max=0) if loss == "hinge" else flips
 
 
 def _cross_entropy(scores: Tensor, label: Tensor) -> Tensor:
@@ -170,6 +186,10 @@ def _ratio(scores: Tensor, label: Tensor) -> Tensor:
         return _margin(scores, label)
     top = scores.topk(3, 1).values
     return _margin(scores, label) / (top[:, 0] - top[:, 2] + LEAST)
+
+
+def _hinge(scores: Tensor, label: Tensor) -> Tensor:
+    return _margin(scores, label).clamp(max=0)
 
 
 def _cross_entropy_to(scores: Tensor, label: Tensor, goal: Tensor) -> Tensor:
@@ -189,13 +209,19 @@ def _ratio_to(scores: Tensor, label: Tensor, goal: Tensor) -> Tensor:
     return _margin_to(scores, label, goal) / (top[:, 0] - least + LEAST)
 
 
+def _hinge_to(scores: Tensor, label: Tensor, goal: Tensor) -> Tensor:
+    return -_margin(scores, goal).clamp(min=0)
+
+
 _UNTARGETED: dict[Loss, Callable[[Tensor, Tensor], Tensor]] = {
     "ce": _cross_entropy,
     "margin": _margin,
     "dlr": _ratio,
+    "hinge": _hinge,
 }
 _TARGETED: dict[Loss, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "ce": _cross_entropy_to,
     "margin": _margin_to,
     "dlr": _ratio_to,
+    "hinge": _hinge_to,
 }

@@ -21,9 +21,16 @@ def fgsm(problem: Problem, *, generator: torch.Generator | None = None) -> Tenso
 
 
 @register_attack("bim")
-def bim(problem: Problem, *, steps: int = 10, step: float = 0.25, generator: torch.Generator | None = None) -> Tensor:
+def bim(
+    problem: Problem,
+    *,
+    steps: int = 10,
+    step: float = 0.25,
+    early_drop: bool = True,
+    generator: torch.Generator | None = None,
+) -> Tensor:
     """Take several steps from the clean study; return rows (B, D). Options as of ``pgd``."""
-    return pgd(problem, steps=steps, step=step, random_start=False, generator=generator)
+    return pgd(problem, steps=steps, step=step, random_start=False, early_drop=early_drop, generator=generator)
 
 
 @register_attack("pgd")
@@ -45,7 +52,8 @@ def pgd(
         step: Length of a step, in radii of each modality.
         restarts: Starts; a study that is broken is not started again.
         random_start: Whether a start is a random point of the ball or the clean study.
-        early_drop: Whether a study that is broken takes no further step. Without, the last point counts, as published.
+        early_drop: Whether a study that is broken takes no further step, and none at all where it is misclassified as
+            it is. Without, the last point counts, as published.
         generator: Of the random starts.
 
     Returns:
@@ -55,10 +63,12 @@ def pgd(
         raise ValueError(f"steps and restarts must be at least 1 and step positive, got {steps}, {restarts}, {step}")
     found = problem.space.clean.clone()
     left = torch.arange(len(problem), device=found.device)
+    if random_start and early_drop:
+        left = left[~problem.ask(found, gradient=False).broken]
     for _ in range(restarts):
-        left = left[~_climb(problem, found, left, steps, step, random_start, early_drop, generator)]
         if not len(left):
             break
+        left = left[~_climb(problem, found, left, steps, step, random_start, early_drop, generator)]
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,8 @@ from mailnet.nn.registry import Network
 from mailnet.specs import TaskSpec
 
 TOLERANCE = 1e-3
+# Modality -> (B, ...) to the same, differentiable: what is done to the attacked inputs before the network sees them.
+Transform: TypeAlias = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ class Problem:
 
     Raises:
         ValueError: A threat or objective that does not fit the network, a network in training mode, an image outside
-            [0, 1], or draws of a network that is not random.
+            [0, 1], a table outside its box, studies that have none of the attacked modalities, or draws of a network
+            that is not random.
 
     Source: Athalye, Carlini, Wagner, "Obfuscated gradients give a false sense of security", ICML 2018.
     """
@@ -126,30 +129,41 @@ class Problem:
         changed.__dict__ = {**self.__dict__, "objective": objective}
         return changed
 
+    def enlarged(self, factor: float) -> Problem:
+        """Return the same studies with balls of so many times the radius; boxes stay."""
+        changed = object.__new__(Problem)
+        changed.__dict__ = {**self.__dict__, "space": self.space.enlarged(factor)}
+        return changed
+
     def inputs(self, x: Tensor) -> dict[str, Tensor]:
         """Return what the network is given for rows (B, D): the others as they are."""
         return {**self.batch.inputs, **self.space.split(x)}
 
-    def ask(self, x: Tensor, *, gradient: bool = True) -> Asked:
+    def ask(self, x: Tensor, *, gradient: bool = True, transform: Transform | None = None) -> Asked:
         """Put rows (B, D) to the network; a random one ``draws`` times.
 
         Args:
             x: The rows.
             gradient: Whether the gradient is wanted.
+            transform: Done to the attacked inputs at every draw; what is found to be broken is then the study so
+                changed, not ``x``.
         """
         total: Tensor | None = None
         losses, several = [], []
         with torch.set_grad_enabled(gradient), self._noise(), straight_through(self.smooth and gradient):
             for _ in range(self.draws):
                 point = x.detach().requires_grad_(gradient)
-                logits = self.model(self.inputs(point), self.batch.present)
+                given = self.inputs(point)
+                if transform is not None:
+                    given |= transform({name: given[name] for name in self.space.names})
+                logits = self.model(given, self.batch.present)
                 loss = self.objective.losses(self.tasks, logits, self.batch.targets)
                 if gradient:
                     (slope,) = torch.autograd.grad(loss.sum(), point)
                     total = slope if total is None else total + slope
                 losses.append(loss.detach())
                 several.append({name: value.detach() for name, value in logits.items()})
-        self.questions[self._rows] += self.draws
+        self.questions.index_add_(0, self._rows, torch.full_like(self._rows, self.draws))
         logits = several[0] if self.draws == 1 else mean_logits(several, self.tasks)
         broken = self.objective.broken(self.tasks, logits, self.batch.targets)
         mean = None if total is None else total / self.draws
@@ -173,7 +187,7 @@ class Problem:
                 columns = [torch.autograd.grad(one.sum(), point, retain_graph=True)[0] for one in found.unbind(1)]
                 value = value + found.detach() / self.draws
                 gradient = gradient + torch.stack(columns, 1) / self.draws
-        self.questions[self._rows] += self.draws
+        self.questions.index_add_(0, self._rows, torch.full_like(self._rows, self.draws))
         return value, gradient
 
     @contextmanager
@@ -237,13 +251,21 @@ def straight_through(on: bool = True) -> Iterator[None]:
 
 
 def _check_range(batch: Batch, threat: Threat) -> None:
-    for name in threat.eps:
-        if name in threat.boxes or name not in batch.inputs:
-            continue
-        values = batch.inputs[name]
-        low, high = float(values.min()), float(values.max())
-        if low < -TOLERANCE or high > 1 + TOLERANCE:
-            raise ValueError(f"modality '{name}' has values from {low:.4g} to {high:.4g}; images must be in [0, 1]")
+    attacked = [name for name in threat.eps if name in batch.inputs]
+    if not attacked:
+        raise ValueError(f"no study of the batch has what is attacked: {', '.join(threat.eps)}")
+    for name in attacked:
+        values = batch.inputs[name][batch.present[name]]
+        if name in threat.boxes:
+            low, high = (side.to(values) for side in threat.boxes[name])
+            slack = TOLERANCE * (high - low)
+            outside = ((values < low - slack) | (values > high + slack)) & (low < high)
+            if bool(outside.any()):
+                column = int(outside.any(0).nonzero()[0])
+                raise ValueError(f"modality '{name}' has values outside its box in column {column}; widen the box")
+        elif len(values) and not bool(((values >= -TOLERANCE) & (values <= 1 + TOLERANCE)).all()):
+            found = f"from {float(values.min()):.4g} to {float(values.max()):.4g}"
+            raise ValueError(f"modality '{name}' has values {found}; images must be in [0, 1]")
 
 
 def as_mapping(eps: float | Mapping[str, float], modalities: Mapping[str, Any]) -> dict[str, float]:

@@ -67,7 +67,8 @@ class Threat:
 class Space:
     """The inputs in an attacker's hands as rows of one matrix, with the ball and the box that each row must stay in.
 
-    Columns are the modalities one after the other, flattened. A modality that a study lacks has radius 0 there.
+    Columns are the modalities one after the other, flattened. A modality that a study lacks has radius 0 there, and
+    the box (``low``, ``high``, (B, D)) of what stays as it is has no room.
 
     Args:
         inputs: Modality -> (B, ...).
@@ -82,9 +83,13 @@ class Space:
         self.sizes = [math.prod(self.shapes[name]) for name in self.names]
         self.clean = torch.cat([inputs[name].flatten(1) for name in self.names], 1)  # (B, D)
         columns = [self._box(name, size) for name, size in zip(self.names, self.sizes, strict=True)]
-        self.low, self.high = (torch.cat(side).to(self.clean) for side in zip(*columns, strict=True))  # (D,)
+        low, high = (torch.cat(side).to(self.clean) for side in zip(*columns, strict=True))  # (D,)
         radii = [threat.eps[name] * present[name].to(self.clean) for name in self.names]
         self.radius = torch.stack(radii, 1)  # (B, M)
+        # What stays as it is has no room in its box, so that no attack needs to know of it.
+        self.free = (low < high) & (self.spread(self.radius) > 0)  # (B, D)
+        self.low = torch.where(self.free, low.minimum(self.clean), self.clean)  # (B, D)
+        self.high = torch.where(self.free, high.maximum(self.clean), self.clean)  # (B, D)
 
     def _box(self, name: str, size: int) -> tuple[Tensor, Tensor]:
         low, high = self.threat.boxes.get(name, UNIT)
@@ -96,8 +101,15 @@ class Space:
     def take(self, rows: Tensor) -> Space:
         """Return some of the rows, (n,) positions or a mask, as a space of their own."""
         chosen = object.__new__(Space)
-        chosen.__dict__ = {**self.__dict__, "clean": self.clean[rows], "radius": self.radius[rows]}
+        parts = {name: getattr(self, name)[rows] for name in ("clean", "radius", "free", "low", "high")}
+        chosen.__dict__ = {**self.__dict__, **parts}
         return chosen
+
+    def enlarged(self, factor: float) -> Space:
+        """Return the same rows in balls of so many times the radius; boxes stay."""
+        changed = object.__new__(Space)
+        changed.__dict__ = {**self.__dict__, "radius": self.radius * factor}
+        return changed
 
     def split(self, x: Tensor) -> dict[str, Tensor]:
         """Return modality -> (B, ...) of rows (B, D)."""
@@ -119,7 +131,7 @@ class Space:
 
         In ``l2`` the row is first drawn onto the ball, then into the box, which brings it nearer to the clean study.
         """
-        delta = x - self.clean
+        delta = torch.where(self.free, x - self.clean, 0.0)
         if self.threat.norm == "linf":
             radius = self.spread(self.radius)
             delta = delta.clamp(-radius, radius)
@@ -130,9 +142,11 @@ class Space:
             parts = zip(*(torch.split(side, self.sizes, 1) for side in (delta, low, high)), self.radius.T, strict=True)
             delta = torch.cat([project_l1(*part) for part in parts], 1)
         # Rounding must not carry a pixel out of its range.
-        inside: Tensor = torch.where(self.spread(self.radius) > 0, (self.clean + delta).clamp(self.low, self.high),
-                                     self.clean)  # fmt: skip
-        return inside
+        return self.boxed(self.clean + delta)
+
+    def boxed(self, x: Tensor) -> Tensor:
+        """Return the point of the box nearest to each row (B, D): what the attacker does not hold is clean there."""
+        return torch.where(self.free, x.clamp(self.low, self.high), self.clean)
 
     def random(self, generator: torch.Generator | None = None) -> Tensor:
         """Return a uniformly drawn point of each ball, drawn into the box, (B, D).
@@ -140,29 +154,46 @@ class Space:
         Args:
             generator: On the CPU, so that every device draws the same numbers; None means the global one.
         """
+        return self.project(self.clean + self.uniform(generator))
+
+    def uniform(self, generator: torch.Generator | None = None) -> Tensor:
+        """Return a uniformly drawn step (B, D) of length up to the radius of each modality; boxes are not looked at.
+
+        Args:
+            generator: As of ``random``.
+        """
         shape = self.clean.shape
         if self.threat.norm == "linf":
             drawn = (2 * torch.rand(shape, generator=generator) - 1).to(self.clean)
-            return self.project(self.clean + drawn * self.spread(self.radius))
+            return drawn * self.spread(self.radius) * self.free
         normal = torch.randn(shape, generator=generator)
         if self.threat.norm == "l1":  # a uniform direction of the l1 sphere: signed exponentials
             normal = torch.empty(shape).exponential_(generator=generator) * normal.sign()
-        length = torch.rand(self.radius.shape, generator=generator) ** (1 / torch.tensor(self.sizes))
-        normal, length = normal.to(self.clean), length.to(self.clean)
-        return self.project(self.clean + normal * self.spread(self.radius * length / self.norms(normal)))
+        free = torch.stack([part.sum(1) for part in torch.split(self.free, self.sizes, 1)], 1).clamp(min=1)  # (B, M)
+        length = torch.rand(self.radius.shape, generator=generator).to(self.clean) ** (1 / free)
+        normal = normal.to(self.clean) * self.free
+        return normal * self.spread(self.radius * length / self.norms(normal).clamp(min=1e-12))
 
-    def steepest(self, gradient: Tensor, fraction: float = 1.0) -> Tensor:
+    def steepest(self, gradient: Tensor, fraction: float = 0.01) -> Tensor:
         """Return the steps of length 1, modality by modality, along which a linear function rises most, (B, D).
 
         Args:
             gradient: (B, D).
-            fraction: In ``l1``, the share of a modality's values that a step changes, those of the largest gradient
-                (at least one; 1 gives all of them the gradient's own direction).
+            fraction: In ``l1``, the share of a modality's values that a step changes, all alike: those of the largest
+                gradient, at least one. One alone rises most, but meets the end of its box at once; steps that change
+                all of them break next to nothing.
+
+        Source of the share: Tramer, Boneh, "Adversarial training and robustness for multiple perturbations", NeurIPS
+        2019.
         """
+        gradient = gradient * self.free
         if self.threat.norm == "linf":
             return gradient.sign()
         if self.threat.norm == "l2":
-            return gradient / self.spread(self.norms(gradient).clamp(min=1e-12))
+            # First by the largest, since squares of a confident network's gradients vanish in single precision.
+            tiny = torch.finfo(gradient.dtype).tiny
+            scaled = gradient / self.spread(self.norms(gradient, "linf").clamp(min=tiny))
+            return scaled / self.spread(self.norms(scaled).clamp(min=tiny))
         steps = []
         for part, size in zip(torch.split(gradient, self.sizes, 1), self.sizes, strict=True):
             count = max(1, int(fraction * size))
