@@ -23,6 +23,7 @@ FLOORS = {
     "evaluation": 3,
     "report": 4,
     "benchmark": 4,
+    "robustness": 4,
     "cli": 5,
     "estimator": 5,
     "__init__": 6,

@@ -129,6 +129,12 @@ class Problem:
         changed.__dict__ = {**self.__dict__, "objective": objective}
         return changed
 
+    def with_draws(self, draws: int) -> Problem:
+        """Return the same studies with another number of draws a question."""
+        changed = object.__new__(Problem)
+        changed.__dict__ = {**self.__dict__, "draws": draws}
+        return changed
+
     def enlarged(self, factor: float) -> Problem:
         """Return the same studies with balls of so many times the radius; boxes stay."""
         changed = object.__new__(Problem)
