@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from small_suite import write_suite
 
 import mailnet.benchmark.plan as plan_module
 from mailnet.benchmark import GridResult, load_suite, run_suite, write_tables
 from mailnet.benchmark.cells import Cell
 from mailnet.benchmark.locks import claim
+from mailnet.benchmark.network import training_seconds
 from mailnet.cli import main
 from mailnet.evaluation import evaluate
 
@@ -189,6 +191,15 @@ def test_an_epoch_is_timed_and_the_slow_get_fewer(tmp_path: Path) -> None:
         assert len(cell["history"]["seconds"]) == cell["epochs"]
         assert f"{cell['epochs']} of 500" in text
     assert not (tmp_path / "out" / "runs").exists()
+
+
+def test_what_else_the_machine_does_takes_no_epochs_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    disturbed = {"seconds": 30.0, "cpu_seconds": 20.0}
+    assert training_seconds(disturbed, "cpu") == 10
+    assert training_seconds(disturbed, "cuda:0") == 30  # where the processor waits for the accelerator
+    assert training_seconds({"seconds": 9.0, "cpu_seconds": 20.0}, "cpu") == 9
+    assert training_seconds({"seconds": 9.0}, "cpu") == 9  # a run of before
 
 
 def test_tuning_takes_what_validates_best(tmp_path: Path) -> None:

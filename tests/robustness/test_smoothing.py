@@ -60,7 +60,7 @@ def test_a_modality_without_noise_is_given_as_it_is() -> None:
 
     def answer(inputs: dict[str, Tensor]) -> np.ndarray:
         seen.append(inputs["b"])
-        assert len(inputs["a"].unique(dim=0)) == len(inputs["a"]) > 1
+        assert len(torch.unique(inputs["a"], dim=0)) == len(inputs["a"]) > 1
         return np.zeros(len(inputs["a"]), int)
 
     certify(answer, study(1.0), {"a": 0.1}, selection=20, draws=50, batch=20)

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 from small_study import small_config
 from torch import Tensor, nn
 
-from mailnet.benchmark.network import run_network
+from mailnet.benchmark.network import run_network, training_seconds
 from mailnet.data.config import ModelConfig, StudyConfig, parse_config
 from mailnet.data.study import StudyData, load_study
 from mailnet.errors import ConfigError, RunError
@@ -240,7 +240,7 @@ def test_a_cell_of_the_benchmark_counts_its_seconds(config: StudyConfig, data: S
     outcome = run_network(changed(config, epochs=1), run, data, data, "balanced_accuracy", progress=False)
     spent = json.loads((run / "pretraining.json").read_text("utf-8"))["seconds"]
     assert spent > 0
-    assert outcome.seconds == pytest.approx(spent + read_history(run)[0]["seconds"])
+    assert outcome.seconds == pytest.approx(spent + training_seconds(read_history(run)[0], "cpu"))
 
 
 def test_exactly_the_named_networks_of_the_registry_can_be_asked_for_features() -> None:

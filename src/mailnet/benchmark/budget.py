@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mailnet.benchmark.network import discard_run
+from mailnet.benchmark.network import discard_run, training_seconds
 from mailnet.benchmark.outcome import take
 from mailnet.benchmark.suite import Budget
 from mailnet.data.config import StudyConfig
 from mailnet.data.study import StudyData
+from mailnet.files import read_json
 from mailnet.training import train
 from mailnet.training.plan import epoch_steps
 
@@ -53,9 +54,10 @@ def time_epoch(config: StudyConfig, run: Path, data: StudyData) -> float:
     short = config.model_copy(update={"train": config.train.model_copy(update=settings)})
     discard_run(run)  # what an interrupted timing left would not be timed as a whole
     history = train(short, run, data=some, progress=False).history
+    device = read_json(run / "run.json")["device"]
     discard_run(run)
     steps = [len(epoch_steps(several, config.train, 0)) for several in (some, data)]
-    return float(min(line["seconds"] for line in history[1:]) * steps[1] / steps[0])
+    return min(training_seconds(line, device) for line in history[1:]) * steps[1] / steps[0]
 
 
 def _few(data: StudyData, batch_size: int) -> StudyData:

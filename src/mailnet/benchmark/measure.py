@@ -16,13 +16,14 @@ from threadpoolctl import threadpool_limits
 import mailnet
 from mailnet.benchmark.boosting import run_boosting
 from mailnet.benchmark.cells import FORMAT, Cell, write_cell
-from mailnet.benchmark.network import discard_run, run_network
+from mailnet.benchmark.network import discard_run, run_network, training_seconds
 from mailnet.benchmark.outcome import Outcome, compact, take, task_results
 from mailnet.benchmark.plan import Plan, Planner
 from mailnet.benchmark.suite import NetworkEntry, Suite, cell_config
 from mailnet.data.config import StudyConfig
 from mailnet.data.study import StudyData
 from mailnet.errors import MailnetError
+from mailnet.files import read_json
 from mailnet.training import train
 
 
@@ -138,7 +139,8 @@ class CellRunner:
         """Train a trial and return its best epoch; the test studies are not looked at."""
         if entry.columns is None:
             result = train(config, run, data=self.data, progress=self.progress)
-            best, seconds = result.best, sum(line["seconds"] for line in result.history)
+            device = read_json(run / "run.json")["device"]
+            best, seconds = result.best, sum(training_seconds(line, device) for line in result.history)
         else:
             val = take(self.data, self.data.rows("val"))
             with threadpool_limits(self.suite.threads):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,11 +45,15 @@ def run_network(
     predictor = load(run, device=config.train.device)
     probabilities = predictor.predict_data(test, np.arange(len(test)))
     record = read_json(run / "run.json")
+    seconds = [training_seconds(line, record["device"]) for line in result.history]
     return Outcome(
         probabilities=probabilities,
         best=result.best,
-        history=[{**line, "monitor": line["val"].get(config.train.monitor)} for line in result.history],
-        seconds=pretraining_seconds(run) + sum(line["seconds"] for line in result.history),
+        history=[
+            {**line, "monitor": line["val"].get(config.train.monitor), "seconds": spent}
+            for line, spent in zip(result.history, seconds, strict=True)
+        ],
+        seconds=pretraining_seconds(run) + sum(seconds),
         machine={
             "device": _device_words(record["device"]),
             "precision": record["precision"],
@@ -58,6 +63,20 @@ def run_network(
         macs=count_operations(predictor.model).macs,
         only=_only(predictor, test, probabilities, metric),
     )
+
+
+def training_seconds(line: Mapping[str, Any], device: str) -> float:
+    """Return the seconds of an epoch, without validation.
+
+    On a CPU they are those that the training had of it, so that another program on the machine takes no epochs away.
+
+    Args:
+        line: Of ``metrics.jsonl``.
+        device: On which it was trained.
+    """
+    if device != "cpu" or "cpu_seconds" not in line:
+        return float(line["seconds"])
+    return min(float(line["seconds"]), float(line["cpu_seconds"]) / torch.get_num_threads())
 
 
 def discard_run(run: Path) -> None:

@@ -48,6 +48,7 @@ class State:
         updates: Updates of the weights' average.
         sums: Each task's sum of losses over the steps of the epoch.
         seconds: Time that the epoch has taken.
+        cpu_seconds: Of these, what this process had of the processors, all threads added.
         images: Images that went through the network in the epoch.
         waited: Epochs since the best one.
         best: See ``TrainResult``.
@@ -60,6 +61,7 @@ class State:
     updates: int = 0
     sums: list[float] = field(default_factory=list)
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     images: int = 0
     waited: int = 0
     best: dict[str, Any] = field(default_factory=dict)
@@ -132,7 +134,7 @@ class Trainer:
         plan = list(
             plan_epoch(steps, settings, state.epoch, labels=self._labels, start=state.step, apart=self.hidden, **place)
         )
-        begun = time.monotonic() - state.seconds
+        begun, worked = time.monotonic() - state.seconds, time.process_time() - state.cpu_seconds
         sums = torch.tensor(state.sums or [0.0] * len(self.data.tasks), device=self.accelerator.device)
         self.model.train()
         for part, batch in zip(plan, iterate(self.dataset, (part.rows for part in plan)), strict=True):
@@ -145,6 +147,7 @@ class Trainer:
             self.progress.step(state.epoch, state.step, len(steps))
             if self._is_due() and state.step < len(steps):
                 state.sums, state.seconds = sums.tolist(), time.monotonic() - begun
+                state.cpu_seconds = time.process_time() - worked
                 self._require_finite(state.sums)
                 self._checkpoint()
         sums = self.accelerator.reduce(sums, reduction="mean")
@@ -153,7 +156,8 @@ class Trainer:
             task: total / max(sum(known[task] > 0 for known in labels), 1)  # a mean over steps that have labels of it
             for task, total in zip(self.data.tasks, sums.tolist(), strict=True)
         }
-        self._end_epoch(losses, time.monotonic() - begun)
+        state.seconds, state.cpu_seconds = time.monotonic() - begun, time.process_time() - worked
+        self._end_epoch(losses)
 
     def _labels(self, rows: Rows) -> dict[str, float]:
         """Task -> weight of the labels that rows have."""
@@ -186,7 +190,7 @@ class Trainer:
         if self.ema is not None:
             self.ema.update(self.network)
 
-    def _end_epoch(self, losses: dict[str, float], seconds: float) -> None:
+    def _end_epoch(self, losses: dict[str, float]) -> None:
         """Validate, keep the weights where they are the best, and write everything."""
         state, monitor = self.state, self.settings.monitor
         self._require_finite(losses.values())
@@ -197,8 +201,9 @@ class Trainer:
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "train": {"loss": mean, "tasks": losses},
             "val": self._validate(),
-            "seconds": round(seconds, 3),
-            "images_per_second": round(images / seconds, 1),
+            "seconds": round(state.seconds, 3),
+            "cpu_seconds": round(state.cpu_seconds, 3),
+            "images_per_second": round(images / state.seconds, 1),
         }
         validation = line["val"]
         now = {"epoch": line["epoch"], "monitor": monitor, "value": validation[monitor], "loss": validation["loss"]}
@@ -206,7 +211,8 @@ class Trainer:
         state.best, state.waited = (now, 0) if better else (state.best, state.waited + 1)
         self.plateau.update(math.inf if now["loss"] is None else now["loss"])
         state.history.append(line)
-        state.epoch, state.step, state.sums, state.seconds, state.images = state.epoch + 1, 0, [], 0.0, 0
+        state.epoch, state.step, state.sums, state.images = state.epoch + 1, 0, [], 0
+        state.seconds, state.cpu_seconds = 0.0, 0.0
         if better and self.accelerator.is_main_process:
             weights = self._evaluated().state_dict()
             self.unsaved_best = {name: tensor.detach().to("cpu", copy=True) for name, tensor in weights.items()}
