@@ -95,7 +95,7 @@ def test_draws_that_are_not_defined_are_left_out() -> None:
     assert paired_difference([0.5], [0.4], np.zeros((1, 0)), np.zeros((1, 0))).high is None
 
 
-SETTINGS = dict.fromkeys(("epochs", "wanted_epochs", "trials", "tuned", "parameters", "macs"))
+SETTINGS = {**dict.fromkeys(("epochs", "wanted_epochs", "trials", "parameters", "macs")), "tuned": {}}
 
 
 def suite_of(studies: list[str], networks: list[str], **more: Any) -> Suite:

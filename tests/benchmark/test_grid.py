@@ -124,7 +124,7 @@ def test_tables_need_no_data_and_no_place(finished: Path, tmp_path: Path) -> Non
     for file in sorted((finished / "out" / "plots").iterdir()):
         assert "mathdefault" not in file.read_text()  # numbers at the axes, not the formulas of numbers
         assert (tmp_path / "elsewhere" / "plots" / file.name).read_bytes() == file.read_bytes()
-    assert "boost is in no rank" in first
+    assert "every task of every study: boost." in first
     summary = json.loads((tmp_path / "elsewhere" / "tables.json").read_text(encoding="utf-8"))
     values = [cells(finished / "out")[f"two/wide/seed-{k}"]["tasks"]["grade"]["metrics"] for k in (0, 1)]
     mean = sum(each["balanced_accuracy"]["value"] for each in values) / 2
@@ -143,10 +143,17 @@ def test_a_stale_cell_is_named_and_left_out_until_it_is_made_again(finished: Pat
     result = run(suite, folder / "out", **wanted)
     assert (result.counts, result.complete) == ({"stale": 2}, True)
     text = write_tables(load_suite(suite), folder / "out").read_text(encoding="utf-8")
-    assert "two, wide, seed 0, 1: left out, of other settings" in text
+    assert "two, apart, wide, seed 0, 1: left out, of other settings" in text
     assert "two, mail, seed 1: missing." in text
     summary = json.loads((folder / "out" / "tables.json").read_text(encoding="utf-8"))
     assert "wide" not in summary["studies"]["two"]["networks"]
+    for file in (folder / "out" / "cells").glob("*/*/seed-1.json"):
+        file.unlink()
+    (folder / "out" / "cells" / "two" / "mail" / "seed-0.json").unlink()
+    (folder / "out" / "cells" / "apart" / "mail" / "seed-0.json").unlink()
+    missing = write_tables(load_suite(suite), folder / "out").read_text(encoding="utf-8")
+    assert "- two, apart, mail, seed 0: missing.\n- two, apart, wide, seed 0: left out" in missing
+    assert "Seed 1: no cell yet." in missing
     assert run(suite, folder / "out", rerun=True, **wanted).counts == {"done": 2}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ def read_results(suite: Suite, out: Path) -> Results:
         RunError: A cell's file cannot be read.
     """
     cells: dict[str, dict[str, list[dict[str, Any]]]] = {study: {} for study in suite.studies}
-    gaps: dict[tuple[str, str, str], list[str]] = {}
+    gaps: dict[tuple[str, str, str], list[int]] = {}
     for cell in sorted(list_cells(suite), key=lambda c: list(suite.networks).index(c.network)):
         values = read_cell(cell, out)
         status = cell_status(values, network_fingerprint(suite, cell.study, cell.network))
@@ -84,11 +84,24 @@ def read_results(suite: Suite, out: Path) -> Results:
             cells[cell.study].setdefault(cell.network, []).append(values)
         else:
             reason = f"failed ({values['error']})" if values is not None and status == "error" else status
-            gaps.setdefault((cell.study, cell.network, reason), []).append(str(cell.seed))
-    words = {"missing": "missing", "stale": "left out, of other settings than the suite's now"}
-    notes = [
-        f"{study}, {network}, seed {', '.join(seeds)}: {words.get(reason, reason)}."
-        for (study, network, reason), seeds in gaps.items()
-    ]
+            gaps.setdefault((cell.study, cell.network, reason), []).append(cell.seed)
     costs = {study: read_json(cost_file(out, study)) for study in suite.studies if cost_file(out, study).is_file()}
-    return Results(suite, cells, costs, notes)
+    return Results(suite, cells, costs, _notes(suite, gaps))
+
+
+def _notes(suite: Suite, gaps: Mapping[tuple[str, str, str], Sequence[int]]) -> list[str]:
+    """What has no cell that counts, in few sentences: studies of a network together, and seeds that nothing has."""
+    missing = {(study, network): set(seeds) for (study, network, reason), seeds in gaps.items() if reason == "missing"}
+    wanted = {(cell.study, cell.network) for cell in list_cells(suite)}
+    bare = [seed for seed in suite.seeds if all(seed in missing.get(pair, ()) for pair in wanted)]
+    notes = [f"Seed {', '.join(map(str, bare))}: no cell yet."] if bare else []
+    together: dict[tuple[str, str, tuple[int, ...]], list[str]] = {}
+    for (study, network, reason), seeds in gaps.items():
+        left = tuple(seed for seed in seeds if seed not in bare)
+        if left:
+            together.setdefault((network, reason, left), []).append(study)
+    words = {"missing": "missing", "stale": "left out, of other settings than the suite's now"}
+    for (network, reason, seeds), studies in together.items():
+        where = f"{', '.join(studies)}, {network}, seed {', '.join(map(str, seeds))}"
+        notes.append(f"{where}: {words.get(reason, reason)}.")
+    return notes

@@ -181,9 +181,8 @@ def _ranks(results: Results, studies: Sequence[str]) -> tuple[dict[str, Any] | N
         if any(network in results.cells[study] for study in studies)
     }
     whole = {name: values for name, values in scores.items() if None not in values}
-    left_out = [
-        f"{name} is in no rank: it has not answered every task of every study." for name in scores if name not in whole
-    ]
+    missing = [name for name in scores if name not in whole]
+    left_out = [f"In no rank, without an answer to every task of every study: {', '.join(missing)}."] if missing else []
     if len(whole) < 2 or len(studies) < 2:
         return None, left_out
     # Of seeds that all have: a network of which more seeds are there has no part in a mean of theirs.
