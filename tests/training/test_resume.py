@@ -49,7 +49,9 @@ def study(request: pytest.FixtureRequest, folder: Path) -> tuple[StudyConfig, Pa
 
 
 def lasting(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{k: v for k, v in line.items() if k not in ("seconds", "cpu_seconds", "images_per_second")} for line in history]
+    return [
+        {k: v for k, v in line.items() if k not in ("seconds", "cpu_seconds", "images_per_second")} for line in history
+    ]
 
 
 def assert_same(run: Path, whole: Path) -> None:
