@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from mailnet.attacks.objective import Objective
+from mailnet.attacks.objective import Objective, labelled
 from mailnet.attacks.threat import Space, Threat
 from mailnet.nn.batch import Batch
 from mailnet.nn.noise import NoiseSource, get_noise, mean_logits, set_noise
@@ -174,6 +174,12 @@ class Problem:
         broken = self.objective.broken(self.tasks, logits, self.batch.targets)
         mean = None if total is None else total / self.draws
         return Asked(torch.stack(losses).mean(0), logits, broken, mean)
+
+    def standing(self, asked: Asked) -> Tensor:
+        """Return (B,) bool, the studies that an attack can still gain: not broken, in its hands, of a known label."""
+        names = self.objective.attacked(self.tasks)
+        known = torch.stack([labelled(self.tasks[name], self.batch.targets[name]) for name in names]).any(0)
+        return ~asked.broken & known & self.space.free.any(1)
 
     def slopes(self, x: Tensor, functions: Callable[[dict[str, Tensor]], Tensor]) -> tuple[Tensor, Tensor]:
         """Return what several functions of the logits are at rows (B, D), and their gradients; means over draws.

@@ -15,9 +15,23 @@ A = TypeVar("A", bound=Attack)
 _ATTACKS: dict[str, Attack] = {}
 # Modules that register attacks when imported.
 _MODULES: dict[str, str] = {
+    "fab": "mailnet.attacks.fab",
+    "fab_t": "mailnet.attacks.fab",
+    "hop_skip_jump": "mailnet.attacks.decision",
     "fgsm": "mailnet.attacks.pgd",
     "bim": "mailnet.attacks.pgd",
     "pgd": "mailnet.attacks.pgd",
+    "mim": "mailnet.attacks.momentum",
+    "ni_fgsm": "mailnet.attacks.momentum",
+    "vmi_fgsm": "mailnet.attacks.momentum",
+    "deepfool": "mailnet.attacks.minimal",
+    "cw": "mailnet.attacks.minimal",
+    "uniform_noise": "mailnet.attacks.noise",
+    "apgd": "mailnet.attacks.apgd",
+    "apgd_ce": "mailnet.attacks.apgd",
+    "apgd_dlr": "mailnet.attacks.apgd",
+    "apgd_t": "mailnet.attacks.apgd",
+    "square": "mailnet.attacks.square",
 }
 
 
