@@ -27,10 +27,10 @@ class Weighted(nn.Module):
     Args:
         modalities: With their sizes.
         tasks: The tasks.
-        seed: Of the weights.
+        seed: Of the weights; another than attacks draw their starts with, lest these point along the weights.
     """
 
-    def __init__(self, modalities: tuple[ModalitySpec, ...], tasks: tuple[TaskSpec, ...], seed: int = 0) -> None:
+    def __init__(self, modalities: tuple[ModalitySpec, ...], tasks: tuple[TaskSpec, ...], seed: int = 100) -> None:
         super().__init__()
         self.modalities = {spec.name: spec for spec in modalities}
         self.tasks = {task.name: task for task in tasks}

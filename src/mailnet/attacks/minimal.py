@@ -68,9 +68,9 @@ def deepfool(
     going = torch.arange(len(problem), device=found.device)
     part, x, change = problem, found, torch.zeros_like(found)
     for _ in range(steps):
-        logits = part.ask(x, gradient=False).logits
+        asked = part.ask(x, gradient=False)
+        logits, stay = asked.logits, part.standing(asked)
         right = _right(part, logits)
-        stay = right.any(1)
         part, going, x, change, right = part.take(stay), going[stay], x[stay], change[stay], right[stay]
         if not len(going):
             break
@@ -172,7 +172,7 @@ def cw(
             f"{step}"
         )
     found = problem.space.clean.clone()
-    going = torch.arange(len(problem), device=found.device)[~problem.ask(found, gradient=False).broken]
+    going = torch.arange(len(problem), device=found.device)[problem.standing(problem.ask(found, gradient=False))]
     least = torch.full((len(problem),), torch.inf).to(found)
     under, over = torch.zeros_like(least), torch.full_like(least, torch.inf)
     constants = torch.full_like(least, constant)

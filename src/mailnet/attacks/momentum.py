@@ -140,7 +140,7 @@ def _climb(problem: Problem, plan: _Plan, generator: torch.Generator | None) -> 
         asked = None
         if plan.early_drop:
             asked = part.ask(x, gradient=as_it_is)
-            stay = ~asked.broken
+            stay = part.standing(asked)
             part, going, x = part.take(stay), going[stay], x[stay]
             total, difference = total[stay], difference[stay]
             if not len(going):

@@ -28,7 +28,7 @@ def uniform_noise(problem: Problem, *, tries: int = 10, generator: torch.Generat
         raise ValueError(f"tries must be at least 1, got {tries}")
     found = problem.space.clean.clone()
     clean = problem.ask(found, gradient=False)
-    left, best = torch.arange(len(problem), device=found.device)[~clean.broken], clean.loss
+    left, best = torch.arange(len(problem), device=found.device)[problem.standing(clean)], clean.loss
     for _ in range(tries):
         if not len(left):
             break
@@ -37,5 +37,5 @@ def uniform_noise(problem: Problem, *, tries: int = 10, generator: torch.Generat
         asked = part.ask(x, gradient=False)
         better = asked.broken | (asked.loss > best[left])
         found[left[better]], best[left[better]] = x[better], asked.loss[better]
-        left = left[~asked.broken]
+        left = left[part.standing(asked)]
     return found

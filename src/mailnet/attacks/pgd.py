@@ -64,7 +64,7 @@ def pgd(
     found = problem.space.clean.clone()
     left = torch.arange(len(problem), device=found.device)
     if random_start and early_drop:
-        left = left[~problem.ask(found, gradient=False).broken]
+        left = left[problem.standing(problem.ask(found, gradient=False))]
     for _ in range(restarts):
         if not len(left):
             break
@@ -95,8 +95,8 @@ def _climb(
             break
         assert asked.gradient is not None
         x = part.space.project(x + step * part.space.steepest(asked.gradient) * part.space.spread(part.space.radius))
-        if early_drop and bool(asked.broken.any()):
-            stay = ~asked.broken
+        stay = part.standing(asked)
+        if early_drop and not bool(stay.all()):
             part, going, x = part.take(stay), going[stay], x[stay]
             if not len(going):
                 break
