@@ -54,8 +54,7 @@ def test_a_linear_network_of_two_inputs_is_solved_exactly(norm: Norm, scale: flo
     stopped = fgsm(problem)
     sure = best.abs() > 1e-3
     assert torch.equal(problem.ask(stopped).broken[sure], best[sure] > 0)
-    if scale == 2:
-        assert 5 < int((best > 0).sum()) < 35
+    assert (int((best > 0).sum()) > 3) == (scale > 1)
 
 
 @pytest.mark.parametrize("random_start", [False, True], ids=["clean", "random"])
@@ -77,7 +76,7 @@ def test_a_broken_study_takes_no_further_step_but_as_published() -> None:
     stopped = bim(problem, steps=10, step=0.1)
     asked = problem.questions.clone()
     broken = problem.ask(stopped).broken
-    assert 0 < int(broken.sum())
+    assert int(broken.sum()) > 0
     assert bool((asked[~broken] == 11).all())
     assert bool((asked[broken] <= 11).all())
     assert int(asked[broken].min()) < 11
