@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from attacked import left_of_broken
 from linear_network import Linear, distances, linear_problem, shortest
-from torch import Tensor, nn
+from torch import Tensor
 
 from mailnet.attacks import Objective, Problem, Threat, get_attack
 from mailnet.attacks.fab import fab, fab_t
@@ -16,7 +16,7 @@ from mailnet.attacks.fab_projection import beyond_all, dual_norms, nearest
 from mailnet.attacks.fab_projection import lengths as lengths_of
 from mailnet.attacks.threat import Norm
 from mailnet.nn.batch import Batch
-from mailnet.specs import ModalitySpec, TaskSpec
+from mailnet.specs import TaskSpec
 
 NORMS: tuple[Norm, ...] = ("linf", "l2", "l1")
 THREE = TaskSpec("finding", ("a", "b", "c"))
@@ -249,47 +249,12 @@ def test_options_out_of_range(options: dict[str, float], message: str) -> None:
         get_attack("fab_t", **options)(problem, **options)
 
 
-class Oracle(nn.Module):
-    """The fixed network, its only input named as a modality."""
-
-    def __init__(self, arrays: dict[str, np.ndarray]) -> None:
-        super().__init__()
-        sizes = [(3, 32, 3, 1), (32, 32, 4, 2), (32, 64, 3, 1), (64, 64, 4, 2), (64, 64, 4, 2)]
-        layers: list[nn.Module] = []
-        for inside, out, kernel, stride in sizes:
-            layers += [nn.Conv2d(inside, out, kernel, stride, 1), nn.ReLU()]
-        self.net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(1024, 128), nn.ReLU(), nn.Linear(128, 8))
-        self.net.load_state_dict({key[2:]: torch.from_numpy(arrays[key]) for key in arrays if key.startswith("w.")})
-        self.modalities = {"cell": ModalitySpec("cell", channels=3, size=(32, 32))}
-        self.tasks = {"kind": TaskSpec("kind", tuple("abcdefgh"))}
-        self.eval()
-
-    def forward(self, inputs: dict[str, Tensor], present: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
-        return {"kind": self.net(inputs["cell"])}
-
-
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_as_strong_as_the_official_code(golden_folder: Path, norm: Norm) -> None:
-    """Of the first images no more stay correct than under the official FAB-T of five times the steps, by one at most.
+    """Of 400 images no more stay correct than under the official FAB-T of 100 steps and 7 targets, by 1% at most.
 
-    The official run has 100 steps and 7 targets.
+    Those that the official code leaves correct count as left here too, so the others are all that need attacking.
     """
-    with np.load(golden_folder / "attack_oracle.npz", allow_pickle=False) as file:
-        arrays = {key: file[key] for key in file.files}
-    count, name = 80, {"linf": "Linf", "l2": "L2"}[norm]
-    images = torch.from_numpy(arrays["images"][:count]).float() / 255
-    batch = Batch(
-        {"cell": images},
-        {"cell": torch.ones(count, dtype=torch.bool)},
-        {"kind": torch.from_numpy(arrays["labels"][:count])},
-    )
-    eps = float(arrays[f"eps_{name}"])
-    problem = Problem(Oracle(arrays), batch, Threat(norm, {"cell": eps}))
-    x = get_attack("fab_t")(problem, steps=20, targets=7)
-    correct = ~problem.ask(x, gradient=False).broken.numpy()
-    official = arrays[f"{name}.fab-t.correct"][:count]
-    assert int(correct.sum()) <= int(official.sum()) + 1
-    assert not bool((correct & ~arrays["clean.correct"][:count]).any())
-    assert float(problem.space.norms(x - problem.space.clean).max()) <= eps * (1 + 1e-5)
-    assert float(x.min()) >= 0
-    assert float(x.max()) <= 1
+    count, left = left_of_broken(golden_folder, "fab_t", norm)
+    assert count >= 39
+    assert left <= 4

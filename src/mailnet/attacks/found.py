@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mailnet.attacks.fab_boundary import known
 from mailnet.attacks.problem import Problem
 from mailnet.attacks.unit import Unit
 
@@ -23,8 +22,7 @@ class Found:
         self.x = problem.space.clean.clone()
         asked = problem.ask(self.x, gradient=False)
         self.logits = asked.logits
-        held = (problem.space.radius > 0).any(1)
-        self.open = ~asked.broken & held & known(problem).any(0)  # (B,)
+        self.open = problem.standing(asked)  # (B,)
         self.length = torch.full_like(problem.space.radius[:, 0], torch.inf)  # (B,), in radii
 
     def left(self) -> Tensor:

@@ -65,7 +65,7 @@ def transfer(
     found = problem.space.clean.clone()
     asked = problem.ask(found, gradient=False)
     loss = torch.full_like(asked.loss, -torch.inf)
-    rows = (~asked.broken & (problem.space.radius > 0).any(1)).nonzero()[:, 0]
+    rows = problem.standing(asked).nonzero()[:, 0]
     for group in groups:
         if not len(rows):
             break
