@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from mailnet.attacks.fab_projection import beyond_all, dual_norms, nearest
 from mailnet.attacks.fab_projection import lengths as lengths_of
 from mailnet.attacks.threat import Norm
 from mailnet.nn.batch import Batch
+from mailnet.nn.noise import NoiseSource
 from mailnet.specs import TaskSpec
 
 NORMS: tuple[Norm, ...] = ("linf", "l2", "l1")
@@ -222,6 +224,36 @@ def test_a_generator_repeats_and_restarts_differ() -> None:
     once = problem.questions - before
     run(0, 3)
     assert bool((problem.questions - before - once > 2 * once - 5).all())
+
+
+class Shaken(Linear):
+    """Adds fresh noise to the images at every pass."""
+
+    def __init__(self) -> None:
+        super().__init__(("ct",), (THREE,))
+        self.noise = NoiseSource("sample")
+
+    def forward(self, inputs: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        x = inputs["ct"]
+        return super().forward({"ct": x + self.noise.draw("spatial_noise", x.shape, 0.05, x)}, present)
+
+
+@pytest.mark.parametrize("attack", ["fab", "fab_t"])
+def test_a_random_network_is_walked_along_by_the_mean_of_its_draws(attack: str) -> None:
+    still = linear_problem(Linear(("ct",), (THREE,)), "l2", {"ct": 2.0})
+
+    def run() -> tuple[Problem, Tensor]:
+        draws = torch.Generator().manual_seed(0)
+        problem = Problem(Shaken(), still.batch, still.space.threat, draws=8, generator=draws)
+        return problem, get_attack(attack)(problem, steps=20, early_drop=False)
+
+    problem, x = run()
+    assert torch.equal(x, run()[1])
+    assert bool((problem.questions % 8 == 0).all())
+    exact = lengths(still, get_attack(attack)(still, steps=20, early_drop=False))
+    inside = ~problem.ask(problem.space.clean, gradient=False).broken
+    assert int(inside.sum()) >= 4
+    assert torch.allclose(lengths(problem, x)[inside], exact[inside], rtol=0.5, atol=0.02)
 
 
 def test_broken_studies_cost_no_further_questions() -> None:
