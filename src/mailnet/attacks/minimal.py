@@ -22,6 +22,7 @@ from mailnet.attacks.registry import register_attack
 from mailnet.attacks.threat import Space
 
 ACROSS, FAR = 1e-4, 1e3  # in radii: how far beyond a boundary a step leads, and how far one may lead at all
+SHORT = 0.1  # of half a value's range: the longest first step of Adam, times ``step``
 
 
 def sizes(space: Space, x: Tensor) -> Tensor:
@@ -144,8 +145,9 @@ def cw(
 ) -> Tensor:
     """Minimise the squared change plus a constant times the hinge of the tasks that hold; return rows (B, D).
 
-    For ``l2``. The constant is searched for by bisection, and the box is kept by searching along a tanh, as published;
-    of several modalities the one whose change is largest in radii is minimised.
+    For ``l2``. The constant is searched for by bisection, here of its logarithm since a good one may be of any size, and
+    the box is kept by searching along a tanh, as published; of several modalities the one whose change is largest in
+    radii is minimised.
 
     Args:
         problem: The studies.
@@ -190,8 +192,8 @@ def cw(
         tried = constants[going]
         over[going] = torch.where(reached, tried, over[going])
         under[going] = torch.where(reached, under[going], tried)
-        middle = (under[going] + over[going]) / 2
-        constants[going] = torch.where(middle.isinf(), 10 * tried, middle)
+        middle = (under[going] * over[going]).sqrt()
+        constants[going] = torch.where(over[going].isinf(), 10 * tried, torch.where(middle > 0, middle, tried / 10))
     return problem.space.project(found)
 
 
@@ -237,10 +239,11 @@ class _Tanh:
         self.middle = (space.high + space.low) / 2
         each = space.spread(space.radius / torch.tensor(space.sizes, device=space.radius.device).sqrt())
         half = self.half.clamp(min=torch.finfo(each.dtype).tiny)
-        # At the ends of the box tanh has no slope: begin a hundredth of the radius within.
-        most = 1 - (each / half / 100).clamp(1e-6, 0.5)
+        # At the ends of the box tanh has no slope: begin a little within, and do not jump there.
+        short = (each / half).clamp(max=SHORT)
+        most = 1 - (short / 100).clamp(min=1e-6)
         self.free = torch.atanh(((space.clean - self.middle) / half).clamp(-most, most))
-        self.rate = step * each / half
+        self.rate = step * short
         self.first, self.second, self.count = torch.zeros_like(self.free), torch.zeros_like(self.free), 0
 
     def rows(self) -> Tensor:
