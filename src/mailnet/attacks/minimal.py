@@ -145,7 +145,7 @@ def cw(
 ) -> Tensor:
     """Minimise the squared change plus a constant times the hinge of the tasks that hold; return rows (B, D).
 
-    For ``l2``. The constant is searched for by bisection, here of its logarithm since a good one may be of any size, and
+    For ``l2``. The constant is searched for by bisection, of its logarithm since a good one may have any size, and
     the box is kept by searching along a tanh, as published; of several modalities the one whose change is largest in
     radii is minimised.
 
