@@ -232,6 +232,10 @@ def test_changes_of_black_and_white_images_are_the_smallest() -> None:
         assert bool((found[near] <= 1.05 * expected[near] + 1e-3).all())
         assert bool((found[near] >= expected[near] - 1e-3).all())
 
+    problem.questions.zero_()
+    deepfool(problem)
+    assert int(problem.questions[(expected > 0.01) & (expected < 0.7)].max()) == 3  # it knows where there is no way on
+
 
 def test_on_images_they_find_what_pgd_finds(golden_folder: Path) -> None:
     for norm in ("linf", "l2"):
