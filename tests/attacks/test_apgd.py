@@ -12,7 +12,7 @@ from attacked import Weighted, apart, inside, left_of_broken, oracle, reach, wei
 from torch import Tensor, nn
 
 from mailnet.attacks import Objective, Problem, Threat, get_attack
-from mailnet.attacks.ascent import Schedule
+from mailnet.attacks.ascent import Schedule, _Climb
 from mailnet.attacks.threat import Norm
 from mailnet.nn import create_model
 from mailnet.nn.batch import Batch
@@ -80,17 +80,71 @@ class Hill(nn.Module):
         return {"grade": torch.stack([torch.zeros_like(height), height], 1)}
 
 
-@pytest.mark.parametrize("norm", NORMS)
-def test_steps_get_shorter_until_the_top_is_met(norm: Norm) -> None:
+def hill(norm: Norm) -> Problem:
     batch = Batch({"ct": torch.full((3, 1, 4, 4), 0.5)}, {"ct": torch.ones(3, dtype=torch.bool)})
     batch.targets["grade"] = torch.zeros(3, dtype=torch.long)
-    eps = {"linf": 0.3, "l2": 0.9, "l1": 2.0}[norm]
-    problem = Problem(Hill(0.57), batch, Threat(norm, {"ct": eps}))
+    return Problem(Hill(0.57), batch, Threat(norm, {"ct": {"linf": 0.3, "l2": 0.9, "l1": 2.0}[norm]}))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_steps_get_shorter_until_the_top_is_met(norm: Norm) -> None:
+    problem = hill(norm)
     x = get_attack("apgd_ce")(problem, generator=seeded())
     away = (x - 0.57).norm(dim=1)
     assert bool((away < (0.05 if norm == "l1" else 0.01)).all())
     fixed = get_attack("pgd")(problem, steps=100, step=1.0, generator=seeded())
     assert bool((away < 0.2 * (fixed - 0.57).norm(dim=1)).all())
+
+
+def test_studies_whose_step_is_halved_go_on_from_their_best_point() -> None:
+    problem = hill("linf")
+    climb = _Climb(problem, problem.objective, Schedule(100), problem.space.random(seeded()), 100)
+    climb._look(last=False)
+    for number in range(1, 23):
+        climb.x, climb.before = climb._next(first=number == 1), climb.x
+        climb._look(last=False)
+        assert number == 22 or not bool(climb.halved.any())
+        if number == 22:
+            assert bool((climb.loss < climb.best_loss).any())
+        climb._adapt(number)
+    assert bool(climb.halved.all())
+    assert climb.step.tolist() == [1.0, 1.0, 1.0]
+    assert torch.equal(climb.x, climb.best)
+    torch.testing.assert_close(problem.ask(climb.x).gradient, climb.gradient)
+
+
+def test_a_step_takes_three_quarters_of_the_new_direction() -> None:
+    problem = hill("linf")
+    clean = problem.space.clean
+    climb = _Climb(problem, problem.objective, Schedule(100), clean, 100)
+    climb._look(last=False)
+    climb.step, climb.before = torch.full((3,), 0.1), clean - 0.2 * 0.3
+    torch.testing.assert_close(climb._next(first=True), clean + 0.1 * 0.3)
+    torch.testing.assert_close(climb._next(first=False), clean + (0.75 * 0.1 + 0.25 * 0.2) * 0.3)
+
+
+def test_smaller_balls_start_from_the_best_point_of_larger_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = weighted_problem(Weighted((CT, PHOTO), (ORGAN,)), "l1", {"ct": 0.0005, "photo": 0.0005})
+    points, losses, ask = [], [], Problem.ask
+
+    def watched(self: Problem, x: Tensor, **options: Any) -> Any:
+        asked = ask(self, x, **options)
+        points.append(x)
+        losses.append(asked.loss)
+        return asked
+
+    monkeypatch.setattr(Problem, "ask", watched)
+    get_attack("apgd_ce")(problem, steps=30, generator=seeded())
+    assert len(points) == 1 + 10 + 10 + 13
+    lengths = [float((problem.space.norms(x - problem.space.clean) / problem.space.radius).max()) for x in points]
+    assert max(lengths[1:11]) > 2
+    assert 1.1 < max(lengths[11:21]) <= 2 + 1e-3
+    assert max(lengths[21:]) <= 1 + 1e-3
+    for first, before in ((11, slice(1, 11)), (21, slice(11, 21))):
+        seen = torch.stack(losses[before])
+        best = torch.stack(points[before])[seen.argmax(0), torch.arange(6)]
+        space = problem.space if first == 21 else problem.enlarged(2.0).space
+        torch.testing.assert_close(points[first], space.project(best))
 
 
 def test_checks_are_the_published_ones() -> None:
@@ -121,6 +175,13 @@ def test_several_tasks_are_broken_together() -> None:
     # The others' losses rise most by one task going further wrong.
     assert broken["apgd_t"] == 60
     assert 0 < broken["apgd_ce"] < 60
+
+
+def test_several_tasks_without_a_class_to_aim_at() -> None:
+    model = Weighted((CT, PHOTO), (SIGNS, TaskSpec("marks", ("u", "v"), "multilabel")))
+    problem = weighted_problem(model, "linf", {"ct": 0.2, "photo": 0.2})
+    x = get_attack("apgd_t")(problem, generator=seeded())
+    assert bool(problem.ask(x, gradient=False).broken.all())
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -192,20 +253,21 @@ def test_broken_studies_cost_no_further_questions() -> None:
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_the_best_point_is_returned(monkeypatch: pytest.MonkeyPatch, norm: Norm) -> None:
-    problem = weighted_problem(Weighted((CT, PHOTO), (ORGAN,)), norm, {"ct": 0.0005, "photo": 0.0005})
+    problem = hill(norm)
     losses, ask = [], Problem.ask
 
     def watched(self: Problem, x: Tensor, **options: Any) -> Any:
         asked = ask(self, x, **options)
-        if inside(problem, x):  # in l1 it also looks further away
+        if len(losses) and inside(problem, x):  # not the clean study; in l1 it also looks further away
             losses.append(asked.loss)
         return asked
 
     monkeypatch.setattr(Problem, "ask", watched)
-    x = get_attack("apgd_ce")(problem, steps=30, restarts=3, generator=seeded())
-    assert len(losses) > 30
-    changed = problem.with_objective(Objective("ce"))
-    torch.testing.assert_close(ask(changed, x).loss, torch.stack(losses).amax(0))
+    losses.append(torch.full((3,), -torch.inf))
+    x = get_attack("apgd_ce")(problem, steps=7, restarts=3, generator=seeded())
+    best = torch.stack(losses[2:]).amax(0)
+    assert bool((best > losses[-1]).any())
+    torch.testing.assert_close(ask(problem, x).loss, best)
 
 
 @pytest.mark.parametrize("attack", ["apgd", "apgd_t"])

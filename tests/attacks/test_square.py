@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mailnet.attacks import Objective, Problem, Threat, get_attack
 from mailnet.attacks.pieces import Held, bumps, change, start
-from mailnet.attacks.square import square
+from mailnet.attacks.square import _changed, _started, square
 from mailnet.attacks.threat import Norm
 from mailnet.nn import create_model
 from mailnet.nn.batch import Batch
@@ -127,6 +127,29 @@ def test_questions() -> None:
     assert int(easy.questions.max()) < 200
 
 
+def test_absent_modalities_and_tables_without_free_columns_cost_no_questions() -> None:
+    lacks = {"ct": torch.tensor([True, False] * 10), "scan": torch.tensor([False, True] * 10)}
+    model = Weighted((CT, SCAN, CLINIC), (FINDING,))
+    fixed = {"clinic": (torch.full((6,), 0.4), torch.full((6,), 0.4))}
+    eps = {"ct": 0.01, "scan": 0.01, "clinic": 0.1}
+    space = weighted_problem(model, "linf", eps, studies=20, absent=lacks, boxes=fixed).space
+    generator = seeded()
+    x = _started(space, generator)
+    for _ in range(20):
+        new = _changed(space, x, 0.1, generator)
+        assert bool((new != x).any(1).all())
+        x = new
+
+
+@pytest.mark.parametrize("loss", ["ce", "hinge"])
+def test_whoever_is_done_early_is_broken(loss: Any) -> None:
+    problem = weighted_problem(Weighted((CT, PHOTO), (GRADE, FINDING)), "linf", {"ct": 0.1, "photo": 0.1}, studies=100)
+    x = square(problem, queries=200, loss=loss, generator=seeded())
+    early = problem.questions < problem.questions.max()
+    assert bool(early.any())
+    assert torch.equal(problem.ask(x, gradient=False).broken[early], early[early])
+
+
 def test_the_best_point_is_returned_and_no_gradient_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = weighted_problem(Weighted((CT, PHOTO), (FINDING,)), "l2", {"ct": 0.0005, "photo": 0.0005})
     losses, ask = [], Problem.ask
@@ -197,7 +220,7 @@ def test_linf_changes_one_square_alike_and_always_something(spec: ModalitySpec) 
 @pytest.mark.parametrize("spec", [ModalitySpec("ct", channels=3, size=(10, 14)), SCAN], ids=lambda spec: spec.kind)
 def test_l2_and_l1_spend_the_whole_ball_in_each_move(spec: ModalitySpec, norm: Norm) -> None:
     part = held(spec, norm)
-    x = start(part, seeded())
+    x = part.clean + 0.5 * (start(part, seeded()) - part.clean)  # as where the box has cut some off
     order = {"l2": 2, "l1": 1}[norm]
     for share in (0.5, 0.1, 0.01):
         new = change(part, x, share, seeded(1))
