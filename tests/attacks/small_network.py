@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
+from attacked import oracle
 from torch import Tensor, nn
 
 from mailnet.attacks import Objective, Problem, Threat
@@ -26,8 +26,6 @@ THREE = TaskSpec("finding", ("a", "b", "c"))
 TWO = TaskSpec("grade", ("low", "high"), "binary")
 STAGE = TaskSpec("stage", ("one", "two", "three"), "ordinal")
 SIGNS = TaskSpec("signs", ("x", "y"), "multilabel")
-
-EPS = {"linf": 4 / 255, "l2": 0.5, "l1": 12.0}  # of the oracle
 
 
 class Small(nn.Module):
@@ -116,35 +114,11 @@ def small_problem(
     return Problem(model, batch, Threat(norm, eps, boxes), objective, draws=draws, generator=generator)
 
 
-class OracleNetwork(nn.Module):
-    """The small adversarially trained network whose weights the oracle records."""
-
-    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
-        super().__init__()
-        self.modalities = {"cell": ModalitySpec("cell", channels=3, size=(32, 32))}
-        self.tasks = {"kind": TaskSpec("kind", tuple("abcdefgh"))}
-        convolutions = [(3, 32, 3, 1), (32, 32, 4, 2), (32, 64, 3, 1), (64, 64, 4, 2), (64, 64, 4, 2)]
-        layers: list[nn.Module] = []
-        for before, after, kernel, stride in convolutions:
-            layers += [nn.Conv2d(before, after, kernel, stride, 1), nn.ReLU()]
-        layers += [nn.Flatten(), nn.Linear(1024, 128), nn.ReLU(), nn.Linear(128, 8)]
-        self.layers = nn.Sequential(*layers)
-        self.layers.load_state_dict({k[2:]: torch.tensor(arrays[k]) for k in arrays if k.startswith("w.")})
-        self.eval()
-
-    def forward(self, inputs: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-        return {"kind": self.layers(inputs["cell"])}
-
-
 def oracle_problem(folder: Path, norm: Norm, count: int) -> tuple[Problem, dict[str, int]]:
     """Return the first studies of the oracle, and how many of them its attacks leave correct."""
-    with np.load(folder / "attack_oracle.npz", allow_pickle=False) as file:
-        arrays = {key: file[key] for key in file.files}
-    images = torch.tensor(arrays["images"][:count]).float() / 255
-    labels = torch.tensor(arrays["labels"][:count]).long()
-    batch = Batch({"cell": images}, {"cell": torch.ones(count, dtype=torch.bool)}, {"kind": labels})
+    arrays = oracle().read(folder / "attack_oracle.npz")
     left = {key: int(arrays[key][:count].sum()) for key in arrays if key.endswith(".correct")}
-    return Problem(OracleNetwork(arrays), batch, Threat(norm, {"cell": EPS[norm]})), left
+    return oracle().problem(arrays, norm, slice(count)), left
 
 
 def standing(problem: Problem, x: Tensor) -> int:

@@ -14,8 +14,7 @@ from torch import Tensor
 from mailnet.attacks import Objective, Problem, Threat, get_attack
 from mailnet.attacks.fab import fab, fab_t
 from mailnet.attacks.fab_projection import beyond_all, dual_norms, nearest
-from mailnet.attacks.fab_projection import lengths as lengths_of
-from mailnet.attacks.threat import Norm
+from mailnet.attacks.threat import Norm, part_norms
 from mailnet.nn.batch import Batch
 from mailnet.nn.noise import NoiseSource
 from mailnet.specs import TaskSpec
@@ -145,7 +144,7 @@ def test_beyond_two_planes_in_a_box_is_what_a_general_solver_finds(norm: Norm) -
     expected = torch.tensor([shortest(n, o, a, b, [2, 4], norm) for n, o, a, b in cases])
     reached = expected.isfinite() & (expected > 0)  # where both planes lie behind, the step leads back, as below
     assert int(reached.sum()) >= 5
-    found = lengths_of(step[1:], [2, 4], norm)
+    found = part_norms(step[1:], [2, 4], norm).amax(1)
     assert torch.allclose(found[reached], expected[reached], rtol=1e-2)
     left = (offsets - (normals * step[:, None]).sum(2))[1:][reached]
     assert bool((left <= 1e-2 * offsets[1:][reached].abs() + 1e-4).all())

@@ -124,7 +124,7 @@ def test_more_starts_and_steps_break_more_and_broken_studies_cost_nothing(golden
         problem.questions.zero_()
         x = attack()
         assert_allowed(problem, x)
-        wrong = ~problem.batch.targets["kind"].eq(problem.ask(problem.space.clean).logits["kind"].argmax(1))
+        wrong = ~problem.batch.targets["cell"].eq(problem.ask(problem.space.clean).logits["cell"].argmax(1))
         assert torch.equal(x[wrong], problem.space.clean[wrong])
         assert problem.questions[wrong].max() <= 2  # once to see it, once just now
         left[name] = standing(problem, x)

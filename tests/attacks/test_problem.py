@@ -11,7 +11,6 @@ from torch import Tensor
 
 from mailnet.attacks import Objective, Problem, Threat
 from mailnet.attacks.objective import task_losses
-from mailnet.attacks.problem import as_mapping
 from mailnet.nn import create_model
 from mailnet.nn.batch import Batch
 from mailnet.specs import TaskSpec
@@ -132,7 +131,7 @@ def test_problems_that_do_not_fit() -> None:
     def changed(**inputs: Tensor) -> Batch:
         return replace(batch, inputs={**batch.inputs, **inputs})
 
-    with pytest.raises(ValueError, match=r"training mode; call eval\(\)"):
+    with pytest.raises(ValueError, match=r"training mode; put it into evaluation mode"):
         Problem(Small((CT, CLINIC), (THREE,)).train(), batch, ct)
     with pytest.raises(ValueError, match="unknown modality 'mri'"):
         Problem(model, batch, Threat("linf", {"mri": 0.1}))
@@ -165,12 +164,6 @@ def test_absent_studies_are_not_looked_at() -> None:
     batch.inputs["ct"][0] = 7.0
     problem = small_problem(model, "linf", {"ct": 0.1}, batch=batch)
     assert problem.space.radius[:, 0].tolist() == pytest.approx([0.0] + [0.1] * 5)
-
-
-def test_one_radius_is_that_of_all_images() -> None:
-    modalities = {spec.name: spec for spec in (CT, PET, CLINIC)}
-    assert as_mapping(0.1, modalities) == {"ct": 0.1, "pet": 0.1}
-    assert as_mapping({"clinic": 0.2}, modalities) == {"clinic": 0.2}
 
 
 def test_mail_of_our_own_is_a_problem() -> None:

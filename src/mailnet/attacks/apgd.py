@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mailnet.attacks.ascent import Schedule, climb
-from mailnet.attacks.objective import Objective, class_logits, labelled
+from mailnet.attacks.objective import Objective, class_logits
 from mailnet.attacks.problem import Problem
 from mailnet.attacks.registry import register_attack
 
@@ -141,8 +141,8 @@ def _towards(problem: Problem, logits: Mapping[str, Tensor], count: int) -> Iter
     """First studies of several tasks away from all their labels, then all studies towards one class after the other."""
     objective, goals = problem.objective, dict(problem.objective.goals or {})
     names = objective.attacked(problem.tasks)
-    known = {name: labelled(problem.tasks[name], problem.batch.targets[name]) for name in names}
-    several = torch.stack(list(known.values())).sum(0) > 1
+    known = dict(zip(names, problem.known(), strict=True))
+    several = problem.known().sum(0) > 1
     yield replace(objective, loss="hinge"), several
     for name in names:
         task, label = problem.tasks[name], problem.batch.targets[name]

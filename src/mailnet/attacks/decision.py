@@ -97,7 +97,6 @@ class _Walk:
 
     def start(self, tries: int) -> None:
         """Look for a wrong answer anywhere in the box, and go on with the studies that have one."""
-        self.change = torch.zeros_like(self.unit.low)
         open_ = torch.ones_like(self.rows, dtype=torch.bool)
         for _ in range(tries):
             if not self.left or not bool(open_.any()):

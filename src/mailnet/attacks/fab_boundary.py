@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mailnet.attacks.fab_projection import nearest, ways
-from mailnet.attacks.objective import class_logits, labelled
+from mailnet.attacks.objective import class_logits
 from mailnet.attacks.problem import Problem
 from mailnet.attacks.unit import Unit
 from mailnet.specs import TaskSpec
@@ -70,17 +70,11 @@ def answers_of(problem: Problem, logits: dict[str, Tensor], name: str) -> Tensor
     return wrong_margins(problem.tasks[name], logits[name], problem.batch.targets[name], goals.get(name))
 
 
-def known(problem: Problem) -> Tensor:
-    """Return (T, B) bool, whether each attacked task has a label."""
-    names = problem.objective.attacked(problem.tasks)
-    return torch.stack([labelled(problem.tasks[name], problem.batch.targets[name]) for name in names])
-
-
 def shortfall(problem: Problem, logits: dict[str, Tensor]) -> Tensor:
     """Return (B,), how much the least wrong task lacks, in logits: at most 0 where the study is broken."""
     names = problem.objective.attacked(problem.tasks)
     lacks = torch.stack([-answers_of(problem, logits, name).amax(1) for name in names])
-    return torch.where(known(problem), lacks, torch.full_like(lacks, -torch.inf)).amax(0)
+    return torch.where(problem.known(), lacks, torch.full_like(lacks, -torch.inf)).amax(0)
 
 
 def followed(problem: Problem, unit: Unit, change: Tensor, aim: Aim | None) -> tuple[Tensor, Tensor]:
@@ -113,7 +107,7 @@ def followed(problem: Problem, unit: Unit, change: Tensor, aim: Aim | None) -> t
     parts = zip(torch.split(values, counts, 1), torch.split(gradients, counts, 1), strict=True)
     chosen = [_nearest_answer(unit, change, *part) for part in parts]
     value, gradient = (torch.stack(side, 1) for side in zip(*chosen, strict=True))
-    return torch.where(known(problem).T, value, torch.inf), gradient
+    return torch.where(problem.known().T, value, torch.inf), gradient
 
 
 def _nearest_answer(unit: Unit, change: Tensor, values: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,8 +17,9 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from mailnet.attacks.threat import Norm
+from mailnet.attacks.threat import Norm, part_norms
 
+DUAL: dict[Norm, Norm] = {"linf": "l1", "l2": "l2", "l1": "linf"}
 ROUNDS = 100
 EXACT = 1e-6  # of the way to the plane; sums of single precision are no better
 LEAST = 1e-30
@@ -33,10 +34,8 @@ Furthest: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 def dual_norms(normal: Tensor, sizes: Sequence[int], norm: Norm) -> Tensor:
     """Return (B,), how far along a normal (B, D) the unit ball reaches: by it an offset becomes a distance."""
-    order = {"linf": 1.0, "l2": 2.0, "l1": torch.inf}[norm]
     scaled, scale = _scaled(normal)
-    parts = [torch.linalg.vector_norm(part, order, 1) for part in torch.split(scaled, list(sizes), 1)]
-    return torch.stack(parts).sum(0) * scale
+    return part_norms(scaled, sizes, DUAL[norm]).sum(1) * scale
 
 
 def _scaled(normal: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,13 +75,6 @@ def nearest(normal: Tensor, offset: Tensor, low: Tensor, high: Tensor, sizes: Se
     return point * normal.sign()
 
 
-def lengths(step: Tensor, sizes: Sequence[int], norm: Norm) -> Tensor:
-    """Return (B,), the greatest of the modalities' norms of steps (B, D)."""
-    order = {"linf": torch.inf, "l2": 2.0, "l1": 1.0}[norm]
-    parts = [torch.linalg.vector_norm(part, order, 1) for part in torch.split(step, list(sizes), 1)]
-    return torch.stack(parts).amax(0)
-
-
 def ways(normal: Tensor, offset: Tensor, step: Tensor, sizes: Sequence[int], norm: Norm) -> Tensor:
     """Return (B,) how far a plane lies ahead, negative behind: the length of the step that ``nearest`` gave.
 
@@ -90,7 +82,7 @@ def ways(normal: Tensor, offset: Tensor, step: Tensor, sizes: Sequence[int], nor
     """
     reached = (normal * step).sum(1).abs() >= (1 - SLACK) * offset.abs()
     free = offset.abs() / dual_norms(normal, sizes, norm).clamp(min=LEAST)
-    away = torch.where(reached, lengths(step, sizes, norm), free.clamp(min=1) * UNREACHED)
+    away = torch.where(reached, part_norms(step, sizes, norm).amax(1), free.clamp(min=1) * UNREACHED)
     return torch.where(offset < 0, -away, away)
 
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from mailnet.attacks.objective import class_logits, labelled, task_losses
+from mailnet.attacks.objective import class_logits, task_losses
 from mailnet.attacks.problem import Problem
 from mailnet.attacks.registry import register_attack
 from mailnet.attacks.threat import Space
@@ -83,12 +83,9 @@ def deepfool(
 
 def _right(problem: Problem, logits: dict[str, Tensor]) -> Tensor:
     """Return (B, T) bool, which attacked tasks hold; one without a label does not."""
-    wanted, columns = problem.objective, []
-    for name in wanted.attacked(problem.tasks):
-        one = replace(wanted, tasks=[name])
-        known = labelled(problem.tasks[name], problem.batch.targets[name])
-        columns.append(known & ~one.broken(problem.tasks, logits, problem.batch.targets))
-    return torch.stack(columns, 1)
+    wanted, targets = problem.objective, problem.batch.targets
+    each = [replace(wanted, tasks=[name]) for name in wanted.attacked(problem.tasks)]
+    return (problem.known() & ~torch.stack([one.broken(problem.tasks, logits, targets) for one in each])).T
 
 
 def _to_boundary(problem: Problem, x: Tensor, logits: dict[str, Tensor], right: Tensor, classes: int) -> Tensor:

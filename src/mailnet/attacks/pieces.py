@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mailnet.attacks.threat import Norm
+from mailnet.attacks.threat import ORDERS, Norm
 
 TILES = 5  # bumps along the shortest axis that an attack starts from
 TINY = 1e-12
@@ -239,6 +239,5 @@ def _direction(shape: tuple[int, ...], norm: Norm, generator: torch.Generator | 
 
 def _length(step: Tensor, norm: Norm) -> Tensor:
     """The norm along the last axis, which stays, at least what can be divided by."""
-    order = {"linf": math.inf, "l2": 2, "l1": 1}[norm]
-    found: Tensor = torch.linalg.vector_norm(step, order, -1, keepdim=True)
+    found: Tensor = torch.linalg.vector_norm(step, ORDERS[norm], -1, keepdim=True)
     return found.clamp(min=TINY)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import copy
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
@@ -76,7 +77,7 @@ class Problem:
         straight_through: bool = False,
     ) -> None:
         if model.training:
-            raise ValueError("the network is in training mode; call eval() before attacking it")
+            raise ValueError("the network is in training mode; put it into evaluation mode first")
         if draws < 1:
             raise ValueError(f"draws must be at least 1, got {draws}")
         self.model = model
@@ -104,18 +105,14 @@ class Problem:
         A study that is broken already needs no further steps: attacks go on with the others.
         """
         rows = rows.to(self.space.clean.device)
-        chosen = object.__new__(Problem)
-        chosen.__dict__ = {
-            **self.__dict__,
-            "space": self.space.take(rows),
-            "objective": self.objective.take(rows),
-            "batch": Batch(
-                {name: x[rows] for name, x in self.batch.inputs.items()},
-                {name: here[rows] for name, here in self.batch.present.items()},
-                {name: target[rows] for name, target in self.batch.targets.items()},
-            ),
-            "_rows": self._rows[rows.cpu()],
-        }
+        chosen = copy.copy(self)
+        chosen.space, chosen.objective = self.space.take(rows), self.objective.take(rows)
+        chosen.batch = Batch(
+            {name: x[rows] for name, x in self.batch.inputs.items()},
+            {name: here[rows] for name, here in self.batch.present.items()},
+            {name: target[rows] for name, target in self.batch.targets.items()},
+        )
+        chosen._rows = self._rows[rows.cpu()]
         return chosen
 
     def with_objective(self, objective: Objective) -> Problem:
@@ -125,20 +122,20 @@ class Problem:
             ValueError: It does not fit the network.
         """
         objective.check(self.tasks, self.batch.targets)
-        changed = object.__new__(Problem)
-        changed.__dict__ = {**self.__dict__, "objective": objective}
+        changed = copy.copy(self)
+        changed.objective = objective
         return changed
 
     def with_draws(self, draws: int) -> Problem:
         """Return the same studies with another number of draws a question."""
-        changed = object.__new__(Problem)
-        changed.__dict__ = {**self.__dict__, "draws": draws}
+        changed = copy.copy(self)
+        changed.draws = draws
         return changed
 
     def enlarged(self, factor: float) -> Problem:
         """Return the same studies with balls of so many times the radius; boxes stay."""
-        changed = object.__new__(Problem)
-        changed.__dict__ = {**self.__dict__, "space": self.space.enlarged(factor)}
+        changed = copy.copy(self)
+        changed.space = self.space.enlarged(factor)
         return changed
 
     def inputs(self, x: Tensor) -> dict[str, Tensor]:
@@ -175,11 +172,14 @@ class Problem:
         mean = None if total is None else total / self.draws
         return Asked(torch.stack(losses).mean(0), logits, broken, mean)
 
+    def known(self) -> Tensor:
+        """Return (T, B) bool, whether each attacked task has a label, in the order of the objective's tasks."""
+        names = self.objective.attacked(self.tasks)
+        return torch.stack([labelled(self.tasks[name], self.batch.targets[name]) for name in names])
+
     def standing(self, asked: Asked) -> Tensor:
         """Return (B,) bool, the studies that an attack can still gain: not broken, in its hands, of a known label."""
-        names = self.objective.attacked(self.tasks)
-        known = torch.stack([labelled(self.tasks[name], self.batch.targets[name]) for name in names]).any(0)
-        return ~asked.broken & known & self.space.free.any(1)
+        return ~asked.broken & self.known().any(0) & self.space.free.any(1)
 
     def slopes(self, x: Tensor, functions: Callable[[dict[str, Tensor]], Tensor]) -> tuple[Tensor, Tensor]:
         """Return what several functions of the logits are at rows (B, D), and their gradients; means over draws.
@@ -217,18 +217,6 @@ class Problem:
             set_noise(self.model, before.mode, before.draws, before.generator, before.shared)
 
 
-class _Through(torch.autograd.Function):
-    """Clip forwards, let gradients pass backwards."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, low: Any, high: Any) -> Tensor:
-        return x.clamp(low, high)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        return gradients[0], None, None
-
-
 class _StraightThrough(TorchFunctionMode):
     """Replaces clips at two ends, which are flat beyond them, and leaves all else."""
 
@@ -238,7 +226,8 @@ class _StraightThrough(TorchFunctionMode):
             low, high = ([*args[1:], None, None])[:2]
             low, high = named.get("min", low), named.get("max", high)
             if low is not None and high is not None:
-                return _Through.apply(args[0] if args else named["input"], low, high)  # type: ignore[no-untyped-call]
+                x = args[0] if args else named["input"]
+                return func(*args, **named).detach() + (x - x.detach())  # the last is 0, with a gradient of 1
         return func(*args, **named)
 
 
@@ -278,15 +267,3 @@ def _check_range(batch: Batch, threat: Threat) -> None:
         elif len(values) and not bool(((values >= -TOLERANCE) & (values <= 1 + TOLERANCE)).all()):
             found = f"from {float(values.min()):.4g} to {float(values.max()):.4g}"
             raise ValueError(f"modality '{name}' has values {found}; images must be in [0, 1]")
-
-
-def as_mapping(eps: float | Mapping[str, float], modalities: Mapping[str, Any]) -> dict[str, float]:
-    """Return a radius for each modality, where one number is that of every image and volume.
-
-    >>> from mailnet.specs import ModalitySpec
-    >>> as_mapping(0.1, {"ct": ModalitySpec("ct"), "clinic": ModalitySpec("clinic", "tabular")})
-    {'ct': 0.1}
-    """
-    if isinstance(eps, Mapping):
-        return dict(eps)
-    return {name: float(eps) for name, spec in modalities.items() if spec.kind != "tabular"}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from mailnet.specs import ModalitySpec
 
 Norm: TypeAlias = Literal["linf", "l2", "l1"]
+ORDERS: dict[Norm, float] = {"linf": math.inf, "l2": 2.0, "l1": 1.0}
 UNIT = (0.0, 1.0)
 
 
@@ -100,15 +102,15 @@ class Space:
 
     def take(self, rows: Tensor) -> Space:
         """Return some of the rows, (n,) positions or a mask, as a space of their own."""
-        chosen = object.__new__(Space)
-        parts = {name: getattr(self, name)[rows] for name in ("clean", "radius", "free", "low", "high")}
-        chosen.__dict__ = {**self.__dict__, **parts}
+        chosen = copy.copy(self)
+        for name in ("clean", "radius", "free", "low", "high"):
+            setattr(chosen, name, getattr(self, name)[rows])
         return chosen
 
     def enlarged(self, factor: float) -> Space:
         """Return the same rows in balls of so many times the radius; boxes stay."""
-        changed = object.__new__(Space)
-        changed.__dict__ = {**self.__dict__, "radius": self.radius * factor}
+        changed = copy.copy(self)
+        changed.radius = self.radius * factor
         return changed
 
     def split(self, x: Tensor) -> dict[str, Tensor]:
@@ -123,8 +125,7 @@ class Space:
 
     def norms(self, delta: Tensor, norm: Norm | None = None) -> Tensor:
         """Return (B, M), the norm of each modality's part of (B, D)."""
-        order = {"linf": math.inf, "l2": 2, "l1": 1}[norm or self.threat.norm]
-        return torch.stack([torch.linalg.vector_norm(part, order, 1) for part in torch.split(delta, self.sizes, 1)], 1)
+        return part_norms(delta, self.sizes, norm or self.threat.norm)
 
     def project(self, x: Tensor) -> Tensor:
         """Return the point of each ball and box near each row (B, D): in ``linf`` and ``l1`` the nearest one.
@@ -201,6 +202,12 @@ class Space:
             step = part.sign() * kept
             steps.append(step / step.abs().sum(1, keepdim=True).clamp(min=1e-12))
         return torch.cat(steps, 1)
+
+
+def part_norms(x: Tensor, sizes: Sequence[int], norm: Norm) -> Tensor:
+    """Return (B, M), the norm of each part of rows (B, D) whose columns are ``sizes`` (M) after one another."""
+    parts = torch.split(x, list(sizes), 1)
+    return torch.stack([torch.linalg.vector_norm(part, ORDERS[norm], 1) for part in parts], 1)
 
 
 def project_l1(delta: Tensor, low: Tensor, high: Tensor, radius: Tensor) -> Tensor:
