@@ -128,6 +128,17 @@ class Predictor:
             for name, spec in self.tasks.items()
         }
 
+    def predict_batch(self, batch: Batch) -> dict[str, np.ndarray]:
+        """Return task -> (B, K) probabilities of assembled studies, as they are or changed on purpose.
+
+        Args:
+            batch: The studies, ``present`` on the CPU; images in [0, 1].
+
+        Raises:
+            ValueError: The batch does not fit the network.
+        """
+        return self._forward(batch)
+
     @torch.inference_mode()
     def _forward(self, batch: Batch) -> dict[str, np.ndarray]:
         if self.noise is None:
