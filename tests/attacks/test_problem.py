@@ -139,7 +139,7 @@ def test_problems_that_do_not_fit() -> None:
         Problem(model, batch, ct, Objective(tasks=["stage"]))
     with pytest.raises(ValueError, match="draws must be at least 1, got 0"):
         Problem(model, batch, ct, draws=0)
-    for options in ({"draws": 2}, {"frozen": True}):
+    for options in ({"draws": 2}, {"noise": "frozen"}):
         with pytest.raises(ValueError, match="Small draws no random numbers"):
             Problem(model, batch, ct, **options)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"from -1 to 254; images must be in \[0, 1\]"):

@@ -10,7 +10,8 @@ from small_network import CT, PHOTO, THREE, TWO, Small, small_problem, studies
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mailnet.attacks import Objective, Problem, Threat, straight_through
+from mailnet.attacks import Objective, Problem, Threat, is_random, straight_through
+from mailnet.attacks.randomness import NoiseUse
 from mailnet.nn import create_model
 from mailnet.nn.batch import Batch
 from mailnet.nn.noise import NoiseSource, get_noise, set_noise
@@ -81,7 +82,7 @@ def test_the_networks_own_source_comes_back(fails: bool, monkeypatch: pytest.Mon
 
 def test_a_frozen_network_always_draws_the_same() -> None:
     model = Small((CT,), (THREE,), hidden=8, noise=1.0)
-    problem = Problem(model, studies(model), Threat("linf", {"ct": 0.1}), frozen=True)
+    problem = Problem(model, studies(model), Threat("linf", {"ct": 0.1}), noise="frozen")
     first, second = (problem.ask(problem.space.clean) for _ in range(2))
     assert first.gradient is not None
     assert second.gradient is not None
@@ -148,7 +149,7 @@ def test_published_network_is_passed_through_as_by_hand(monkeypatch: pytest.Monk
     threat = Threat("linf", dict.fromkeys(sizes, 0.1))
     asked = {}
     for on in (False, True):
-        problem = Problem(model, batch, threat, frozen=True, straight_through=on)
+        problem = Problem(model, batch, threat, noise="frozen", straight_through=on)
         asked[on] = problem.ask(problem.space.clean)
     clamp = Tensor.clamp
 
@@ -156,7 +157,7 @@ def test_published_network_is_passed_through_as_by_hand(monkeypatch: pytest.Monk
         return x + (clamp(x, *ends) - x).detach() if ends == (0, 1) else clamp(x, *ends)
 
     monkeypatch.setattr(Tensor, "clamp", lambda x, *ends, **named: passing(x, *ends) if ends else clamp(x, **named))
-    problem = Problem(model, batch, threat, frozen=True)
+    problem = Problem(model, batch, threat, noise="frozen")
     by_hand = problem.ask(problem.space.clean).gradient
     monkeypatch.undo()
     plain, through = asked[False].gradient, asked[True].gradient
@@ -180,7 +181,7 @@ def test_clips_at_one_end_keep_their_gradient() -> None:
     assert torch.autograd.grad(x.clamp(0, 1).sum(), x)[0].tolist() == [0, 0]
 
 
-def robust_problem(draws: int = 1, frozen: bool = False, smooth: bool = False, seed: int = 7) -> Problem:
+def robust_problem(draws: int = 1, noise: NoiseUse = "sample", smooth: bool = False, seed: int = 7) -> Problem:
     """Three studies and a random network of our own with the published noise."""
     torch.manual_seed(0)
     sizes = {"ct": ModalitySpec("ct", size=(28, 28))}
@@ -189,7 +190,7 @@ def robust_problem(draws: int = 1, frozen: bool = False, smooth: bool = False, s
     inputs = {"ct": torch.rand(3, 1, 28, 28, generator=seeded(1))}
     batch = Batch(inputs, {"ct": torch.ones(3, dtype=torch.bool)}, {"t": torch.arange(3)})
     threat, generator = Threat("linf", {"ct": 0.1}), seeded(seed)
-    return Problem(model, batch, threat, draws=draws, generator=generator, frozen=frozen, straight_through=smooth)
+    return Problem(model, batch, threat, draws=draws, generator=generator, noise=noise, straight_through=smooth)
 
 
 def test_draws_of_robust_mail_are_averaged() -> None:
@@ -205,7 +206,7 @@ def test_draws_of_robust_mail_are_averaged() -> None:
 
 
 def test_robust_mail_frozen_is_one_draw_for_every_study_and_question() -> None:
-    plain, smooth = (robust_problem(frozen=True, smooth=on) for on in (False, True))
+    plain, smooth = (robust_problem(noise="frozen", smooth=on) for on in (False, True))
     first, again, through = (given.ask(given.space.clean) for given in (plain, plain, smooth))
     assert torch.equal(first.logits["t"], again.logits["t"])
     part = plain.take(torch.tensor([2]))
@@ -215,3 +216,50 @@ def test_robust_mail_frozen_is_one_draw_for_every_study_and_question() -> None:
     assert first.gradient is not None
     assert through.gradient is not None
     assert not torch.allclose(through.gradient, first.gradient)
+
+
+def test_noise_that_is_off_leaves_one_answer() -> None:
+    problem = robust_problem(noise="off")
+    first, again = (problem.ask(problem.space.clean) for _ in range(2))
+    assert torch.equal(first.logits["t"], again.logits["t"])
+    sampled = problem.with_draws(1)
+    assert not torch.equal(sampled.ask(sampled.space.clean).logits["t"], first.logits["t"])
+
+
+def test_a_sure_problem_is_broken_where_every_draw_is() -> None:
+    model = Small((CT,), (TWO,), hidden=8, noise=1.0)
+    plain = Problem(model, studies(model, 64), Threat("linf", {"ct": 0.1}), draws=5, generator=seeded(1))
+    sure = Problem(model, studies(model, 64), Threat("linf", {"ct": 0.1}), draws=5, generator=seeded(1), sure=True)
+    mean, every = (problem.ask(problem.space.clean, gradient=False) for problem in (plain, sure))
+    by_draw = torch.stack([plain.objective.broken(model.tasks, one, plain.batch.targets) for one in every.each])
+    assert torch.equal(every.broken, by_draw.all(0))
+    assert bool((mean.broken & ~every.broken).any())
+    assert torch.equal(sure.broken(every, sure.objective), every.broken)
+
+
+class Dropping(Small):
+    """Dropout that stays on in evaluation, of which no source knows."""
+
+    def forward(self, inputs: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        return super().forward({name: F.dropout(x, 0.5) for name, x in inputs.items()}, present)
+
+
+def test_networks_that_are_random_by_themselves_are_found_and_repeat() -> None:
+    plain, model = Small((CT,), (TWO,)), Dropping((CT,), (TWO,))
+    batch = studies(model)
+    assert not is_random(plain, batch.inputs, batch.present)
+    assert is_random(model, batch.inputs, batch.present)
+    losses = []
+    for _ in range(2):
+        problem = Problem(model, batch, Threat("linf", {"ct": 0.1}), draws=3, generator=seeded(1))
+        torch.rand(1)  # the global generator must not matter
+        losses.append(problem.ask(problem.space.clean).loss)
+    assert torch.equal(*losses)
+    frozen = Problem(model, batch, Threat("linf", {"ct": 0.1}), noise="frozen")
+    assert torch.equal(*(frozen.ask(frozen.space.clean).loss for _ in range(2)))
+    with pytest.raises(ValueError, match="no noise that can be turned off"):
+        Problem(model, batch, Threat("linf", {"ct": 0.1}), noise="off")
+    with pytest.raises(ValueError, match="all draws are alike"):
+        Problem(model, batch, Threat("linf", {"ct": 0.1}), noise="frozen", draws=2)
+    with pytest.raises(ValueError, match="is not one of"):
+        Problem(model, batch, Threat("linf", {"ct": 0.1}), noise="on")  # type: ignore[arg-type]

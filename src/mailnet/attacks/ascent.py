@@ -157,7 +157,7 @@ class _Climb:
         """Ask at the present points and keep the best ones; broken studies are put down and leave."""
         asked = self.problem.ask(self.x, gradient=not last)
         worth = self.wanted.losses(self.problem.tasks, asked.logits, self.problem.batch.targets)
-        broken = self.wanted.broken(self.problem.tasks, asked.logits, self.problem.batch.targets)
+        broken = self.problem.broken(asked, self.wanted)
         self.gradient = self.gradient if asked.gradient is None else asked.gradient
         self.rises = self.rises + (asked.loss > self.loss)
         self.loss = asked.loss

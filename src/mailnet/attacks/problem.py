@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import TypeAlias, cast, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
+from mailnet.attacks.clips import straight_through
 from mailnet.attacks.objective import Objective, labelled
+from mailnet.attacks.randomness import NoiseUse, drawing, is_random
 from mailnet.attacks.threat import Space, Threat
 from mailnet.nn.batch import Batch
-from mailnet.nn.noise import NoiseSource, get_noise, mean_logits, set_noise
+from mailnet.nn.noise import get_noise, mean_logits
 from mailnet.nn.registry import Network
 from mailnet.specs import TaskSpec
 
@@ -31,14 +32,16 @@ class Asked:
     Args:
         loss: (B,), its mean over draws.
         logits: Task -> (B, outputs), of the mean probabilities over draws.
+        broken: (B,) bool, whether the goal is reached by ``logits``; of a ``sure`` problem, at every draw.
         gradient: (B, D) of the loss, its mean over draws; None where it was not wanted.
-        broken: (B,) bool, whether the goal is reached by ``logits``.
+        each: The logits of each draw.
     """
 
     loss: Tensor
     logits: dict[str, Tensor]
     broken: Tensor
     gradient: Tensor | None = None
+    each: Sequence[dict[str, Tensor]] = ()
 
 
 class Problem:
@@ -52,14 +55,17 @@ class Problem:
         draws: Forward passes of a random network whose losses and gradients are averaged (expectation over
             transformation); 1 for others.
         generator: Where a random network's numbers come from.
-        frozen: A random network draws the same numbers at every pass: the network with one draw fixed.
+        noise: How a random network is met: ``sample`` fresh numbers at every pass; ``frozen`` the same at every pass,
+            the network with one draw fixed; ``off`` none, as ``mailnet.nn.noise`` has it.
+        sure: A study is broken only where it is at every one of the draws, not already where their mean is: attacks
+            that stop at broken studies go on until a random network is wrong nearly always.
         straight_through: Clipping lets gradients pass (backward pass differentiable approximation), see
             ``straight_through``.
 
     Raises:
         ValueError: A threat or objective that does not fit the network, a network in training mode, an image outside
-            [0, 1], a table outside its box, studies that have none of the attacked modalities, or draws of a network
-            that is not random.
+            [0, 1], a table outside its box, studies that have none of the attacked modalities, an unknown ``noise``, or
+            draws of a network that is not random.
 
     Source: Athalye, Carlini, Wagner, "Obfuscated gradients give a false sense of security", ICML 2018.
     """
@@ -73,9 +79,12 @@ class Problem:
         *,
         draws: int = 1,
         generator: torch.Generator | None = None,
-        frozen: bool = False,
+        noise: NoiseUse = "sample",
+        sure: bool = False,
         straight_through: bool = False,
     ) -> None:
+        if noise not in get_args(NoiseUse):
+            raise ValueError(f"noise '{noise}' is not one of {', '.join(get_args(NoiseUse))}")
         if model.training:
             raise ValueError("the network is in training mode; put it into evaluation mode first")
         if draws < 1:
@@ -83,16 +92,20 @@ class Problem:
         self.model = model
         self.tasks: dict[str, TaskSpec] = cast("Network", model).tasks
         self.objective = objective or Objective()
-        self.random = get_noise(model) is not None
-        if not self.random and (draws > 1 or frozen):
+        self.source = get_noise(model)
+        self.random = self.source is not None or (
+            (draws > 1 or noise != "sample") and is_random(model, batch.inputs, batch.present)
+        )
+        if not self.random and (draws > 1 or noise != "sample"):
             raise ValueError(f"{type(model).__name__} draws no random numbers: draws=1, and nothing to freeze")
         threat.check(cast("Network", model).modalities)
         self.objective.check(self.tasks, batch.targets)
         _check_range(batch, threat)
         self.batch = batch
         self.space = Space(batch.inputs, batch.present, threat)
-        self.draws, self.generator, self.frozen = draws, generator, frozen
-        self.smooth = straight_through
+        self.generator, self.sure, self.smooth = generator, sure, straight_through
+        self.draws, self.noise = draws, noise
+        self._check_noise()
         self.questions = torch.zeros(len(batch), dtype=torch.long)  # forward passes spent on each study
         self._rows = torch.arange(len(batch))
 
@@ -126,10 +139,15 @@ class Problem:
         changed.objective = objective
         return changed
 
-    def with_draws(self, draws: int) -> Problem:
-        """Return the same studies with another number of draws a question."""
+    def with_draws(self, draws: int, noise: NoiseUse = "sample") -> Problem:
+        """Return the same studies with another number of draws a question, or a random network's noise used otherwise.
+
+        Raises:
+            ValueError: Several draws where all are alike.
+        """
         changed = copy.copy(self)
-        changed.draws = draws
+        changed.draws, changed.noise = draws, noise
+        changed._check_noise()
         return changed
 
     def enlarged(self, factor: float) -> Problem:
@@ -153,7 +171,7 @@ class Problem:
         """
         total: Tensor | None = None
         losses, several = [], []
-        with torch.set_grad_enabled(gradient), self._noise(), straight_through(self.smooth and gradient):
+        with torch.set_grad_enabled(gradient), self._drawing(), straight_through(self.smooth and gradient):
             for _ in range(self.draws):
                 point = x.detach().requires_grad_(gradient)
                 given = self.inputs(point)
@@ -168,9 +186,17 @@ class Problem:
                 several.append({name: value.detach() for name, value in logits.items()})
         self.questions.index_add_(0, self._rows, torch.full_like(self._rows, self.draws))
         logits = several[0] if self.draws == 1 else mean_logits(several, self.tasks)
-        broken = self.objective.broken(self.tasks, logits, self.batch.targets)
+        broken = self._broken(several, logits, self.objective)
         mean = None if total is None else total / self.draws
-        return Asked(torch.stack(losses).mean(0), logits, broken, mean)
+        return Asked(torch.stack(losses).mean(0), logits, broken, mean, several)
+
+    def broken(self, asked: Asked, wanted: Objective) -> Tensor:
+        """Return (B,) bool, whether the goal of another objective than the problem's is reached."""
+        return self._broken(asked.each, asked.logits, wanted)
+
+    def _broken(self, each: Sequence[dict[str, Tensor]], mean: dict[str, Tensor], wanted: Objective) -> Tensor:
+        answers = each if self.sure else [mean]
+        return torch.stack([wanted.broken(self.tasks, logits, self.batch.targets) for logits in answers]).all(0)
 
     def known(self) -> Tensor:
         """Return (T, B) bool, whether each attacked task has a label, in the order of the objective's tasks."""
@@ -192,7 +218,7 @@ class Problem:
             (B, S) and (B, S, D).
         """
         value, gradient = x.new_zeros(()), x.new_zeros(())
-        with torch.enable_grad(), self._noise(), straight_through(self.smooth):
+        with torch.enable_grad(), self._drawing(), straight_through(self.smooth):
             for _ in range(self.draws):
                 point = x.detach().requires_grad_()
                 found = functions(self.model(self.inputs(point), self.batch.present))
@@ -202,53 +228,14 @@ class Problem:
         self.questions.index_add_(0, self._rows, torch.full_like(self._rows, self.draws))
         return value, gradient
 
-    @contextmanager
-    def _noise(self) -> Iterator[None]:
-        """Fresh numbers at every pass, from the given generator; afterwards the network's source is what it was."""
-        if not self.random:
-            yield
-            return
-        before = cast(NoiseSource, get_noise(self.model))
-        generator = torch.Generator().manual_seed(0) if self.frozen else self.generator
-        set_noise(self.model, "sample", generator=generator, shared=self.frozen)
-        try:
-            yield
-        finally:
-            set_noise(self.model, before.mode, before.draws, before.generator, before.shared)
+    def _drawing(self) -> AbstractContextManager[None]:
+        return drawing(self.model, self.noise, self.generator) if self.random else nullcontext()
 
-
-class _StraightThrough(TorchFunctionMode):
-    """Replaces clips at two ends, which are flat beyond them, and leaves all else."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        named = kwargs or {}
-        if func in (torch.clamp, torch.clip, Tensor.clamp, Tensor.clip):
-            low, high = ([*args[1:], None, None])[:2]
-            low, high = named.get("min", low), named.get("max", high)
-            if low is not None and high is not None:
-                x = args[0] if args else named["input"]
-                return func(*args, **named).detach() + (x - x.detach())  # the last is 0, with a gradient of 1
-        return func(*args, **named)
-
-
-@contextmanager
-def straight_through(on: bool = True) -> Iterator[None]:
-    """Let gradients pass through clips at two ends (of the published attention noise), whose own are zero outside.
-
-    Args:
-        on: Whether anything happens.
-
-    >>> x = torch.tensor([2.0], requires_grad=True)
-    >>> with straight_through():
-    ...     x.clamp(0, 1).sum().backward()
-    >>> x.grad
-    tensor([1.])
-    """
-    if not on:
-        yield
-        return
-    with _StraightThrough():
-        yield
+    def _check_noise(self) -> None:
+        if self.draws > 1 and self.noise != "sample":
+            raise ValueError(f"all draws are alike with noise '{self.noise}': draws=1")
+        if self.noise == "off" and self.source is None:
+            raise ValueError(f"{type(self.model).__name__} has no noise that can be turned off")
 
 
 def _check_range(batch: Batch, threat: Threat) -> None:
