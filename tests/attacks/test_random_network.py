@@ -260,6 +260,6 @@ def test_networks_that_are_random_by_themselves_are_found_and_repeat() -> None:
     with pytest.raises(ValueError, match="no noise that can be turned off"):
         Problem(model, batch, Threat("linf", {"ct": 0.1}), noise="off")
     with pytest.raises(ValueError, match="all draws are alike"):
-        Problem(model, batch, Threat("linf", {"ct": 0.1}), noise="frozen", draws=2)
+        robust_problem(noise="off", draws=2)
     with pytest.raises(ValueError, match="is not one of"):
         Problem(model, batch, Threat("linf", {"ct": 0.1}), noise="on")  # type: ignore[arg-type]

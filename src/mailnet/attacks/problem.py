@@ -55,10 +55,10 @@ class Problem:
         draws: Forward passes of a random network whose losses and gradients are averaged (expectation over
             transformation); 1 for others.
         generator: Where a random network's numbers come from.
-        noise: How a random network is met: ``sample`` fresh numbers at every pass; ``frozen`` the same at every pass,
-            the network with one draw fixed; ``off`` none, as ``mailnet.nn.noise`` has it.
-        sure: A study is broken only where it is at every one of the draws, not already where their mean is: attacks
-            that stop at broken studies go on until a random network is wrong nearly always.
+        noise: How a random network is met: ``sample`` fresh numbers at every pass; ``frozen`` the same ``draws`` of
+            them at every question, a network whose seed is known; ``off`` none, as ``mailnet.nn.noise`` has it.
+        sure: A study is broken only where it is at every one of the fresh draws, not already where their mean is:
+            attacks that stop at broken studies go on until a random network is wrong nearly always.
         straight_through: Clipping lets gradients pass (backward pass differentiable approximation), see
             ``straight_through``.
 
@@ -139,14 +139,17 @@ class Problem:
         changed.objective = objective
         return changed
 
-    def with_draws(self, draws: int, noise: NoiseUse = "sample") -> Problem:
-        """Return the same studies with another number of draws a question, or a random network's noise used otherwise.
+    def with_draws(
+        self, draws: int, *, noise: NoiseUse | None = None, generator: torch.Generator | None = None
+    ) -> Problem:
+        """Return the same studies put to a random network otherwise; what is None stays.
 
         Raises:
             ValueError: Several draws where all are alike.
         """
         changed = copy.copy(self)
-        changed.draws, changed.noise = draws, noise
+        changed.draws, changed.noise = draws, noise or self.noise
+        changed.generator = generator or self.generator
         changed._check_noise()
         return changed
 
@@ -195,7 +198,7 @@ class Problem:
         return self._broken(asked.each, asked.logits, wanted)
 
     def _broken(self, each: Sequence[dict[str, Tensor]], mean: dict[str, Tensor], wanted: Objective) -> Tensor:
-        answers = each if self.sure else [mean]
+        answers = each if self.sure and self.noise == "sample" else [mean]
         return torch.stack([wanted.broken(self.tasks, logits, self.batch.targets) for logits in answers]).all(0)
 
     def known(self) -> Tensor:
@@ -232,8 +235,8 @@ class Problem:
         return drawing(self.model, self.noise, self.generator) if self.random else nullcontext()
 
     def _check_noise(self) -> None:
-        if self.draws > 1 and self.noise != "sample":
-            raise ValueError(f"all draws are alike with noise '{self.noise}': draws=1")
+        if self.draws > 1 and self.noise == "off":
+            raise ValueError("all draws are alike with noise 'off': draws=1")
         if self.noise == "off" and self.source is None:
             raise ValueError(f"{type(self.model).__name__} has no noise that can be turned off")
 

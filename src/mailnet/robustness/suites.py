@@ -1,0 +1,119 @@
+"""Suites: which attacks are put to a network, one after the other, and which networks each suite is honest for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from mailnet.attacks.randomness import NoiseUse
+
+
+@dataclass(frozen=True)
+class Member:
+    """One attack of a suite.
+
+    Args:
+        attack: Its name in ``mailnet.attacks``.
+        options: Its options.
+        draws: Of a random network, how many draws are averaged; None as the suite was told, else at most so many.
+        source: Whose gradients are followed: ``sample`` the network as it is; ``off`` or ``frozen`` the network with
+            its noise off or with one draw fixed, from which the points are carried over to the network as it is.
+    """
+
+    attack: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    draws: int | None = None
+    source: NoiseUse = "sample"
+
+    @property
+    def name(self) -> str:
+        """The attack's name, and where it comes from another network, from which."""
+        return self.attack if self.source == "sample" else f"{self.attack} from noise {self.source}"
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Attacks that are run one after the other on what still stands.
+
+    Args:
+        name: See ``get_suite``.
+        members: The attacks, cheap ones first.
+        fits: ``random`` or ``deterministic`` networks, or both.
+        averages: Whether a random network's draws are averaged as the cosine between their gradients asks for.
+        reliable: Whether its figures may be quoted as robustness.
+    """
+
+    name: str
+    members: Sequence[Member]
+    fits: Sequence[Literal["random", "deterministic"]]
+    averages: bool = True
+    reliable: bool = True
+
+    def refusal(self, random: bool) -> str | None:
+        """Return why the suite says nothing of a network, or None where it fits.
+
+        Args:
+            random: Whether the network answers two passes differently.
+        """
+        if random and "random" not in self.fits:
+            return (
+                f"the suite '{self.name}' follows single draws of a random network, which hides what averaged gradients"
+                " find; use 'rand'"
+            )
+        if not random and "deterministic" not in self.fits:
+            return f"the suite '{self.name}' is for random networks, and this one is not; use 'standard'"
+        return None
+
+
+_SUITES: dict[str, Suite] = {
+    "standard": Suite(
+        "standard",
+        [
+            Member("apgd_ce", {"steps": 100}),
+            Member("apgd_t", {"steps": 100}),
+            Member("fab_t", {"steps": 100}),
+            Member("square", {"queries": 5000}),
+        ],
+        ["deterministic"],
+    ),
+    "rand": Suite(
+        "rand",
+        [
+            # The cheap ones first: what they break needs no averaged gradient.
+            Member("mim", {"steps": 20, "early_drop": False}, source="off"),
+            Member("mim", {"steps": 20, "early_drop": False}, source="frozen"),
+            Member("apgd_ce", {"steps": 100}),
+            Member("apgd_dlr", {"steps": 100}),
+            Member("square", {"queries": 1000}, draws=20),
+        ],
+        ["random"],
+    ),
+    "published": Suite(
+        "published",
+        [Member("bim", {"steps": 10, "step": 0.25, "early_drop": False}, draws=1)],
+        ["random", "deterministic"],
+        averages=False,
+        reliable=False,
+    ),
+    "quick": Suite(
+        "quick",
+        [Member("apgd_ce", {"steps": 20}, draws=20), Member("apgd_t", {"steps": 20, "targets": 3}, draws=20)],
+        ["random", "deterministic"],
+    ),
+}
+
+
+def get_suite(name: str) -> Suite:
+    """Return a suite: ``standard`` for deterministic networks, ``rand`` for random ones, ``quick`` for a first look at
+    either, ``published`` as the paper attacked (10 steps of PGD on a single draw), for comparison only.
+
+    Raises:
+        ValueError: An unknown name.
+
+    Sources: Croce, Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
+    attacks", ICML 2020, for ``standard`` and ``rand``; Dhar, Haghighat, Zaidi, KDD 2026, for ``published``.
+    """
+    if name not in _SUITES:
+        raise ValueError(f"unknown suite '{name}'; there are {', '.join(_SUITES)}")
+    return _SUITES[name]
