@@ -20,8 +20,9 @@ from torch import Tensor
 
 ABSTAIN = -1
 Array = np.ndarray[Any, Any]
-# Modality -> (N, ...) of one study with noise to (N,) classes.
+# Modality -> (N, ...) of one study with noise to (N,) classes, of one question or by question.
 Answer = Callable[[dict[str, Tensor]], Array]
+Answers = Callable[[dict[str, Tensor]], Mapping[str, Array]]
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,13 @@ class Certificate:
         answer: The smoothed classifier's class, ``ABSTAIN`` where too few draws agree.
         radius: R, in deviations; 0 where it abstains.
         bound: Lower bound of the chance that noise gives the answer.
+        chosen: The class that most of the first draws gave, also where it abstains.
     """
 
     answer: int
     radius: float
     bound: float
+    chosen: int = ABSTAIN
 
     def radius_of(self, sigma: float) -> float:
         """Return the l2 radius in which one modality of a deviation may change, the others kept: R sigma."""
@@ -74,6 +77,42 @@ def certify(
         ValueError: A deviation of a modality that the study lacks or that is not positive, too few draws, or a level
             outside (0, 1).
     """
+    found = certify_all(
+        lambda noisy: {"": answer(noisy)}, inputs, sigma, selection=selection, draws=draws, level=level, batch=batch,
+        generator=generator,
+    )  # fmt: skip
+    return found[""]
+
+
+def certify_all(
+    answers: Answers,
+    inputs: Mapping[str, Tensor],
+    sigma: Mapping[str, float],
+    *,
+    selection: int = 100,
+    draws: int = 1000,
+    level: float = 0.001,
+    batch: int = 100,
+    generator: torch.Generator | None = None,
+) -> dict[str, Certificate]:
+    """Certify one study in several questions with the same noise; the level holds for each question by itself.
+
+    Args:
+        answers: The base classifier's classes of several noisy copies, by question.
+        inputs: See ``certify``.
+        sigma: See ``certify``.
+        selection: See ``certify``.
+        draws: See ``certify``.
+        level: See ``certify``.
+        batch: See ``certify``.
+        generator: Of the noise, on any device.
+
+    Returns:
+        Question -> certificate.
+
+    Raises:
+        ValueError: As ``certify``.
+    """
     for name, deviation in sigma.items():
         if name not in inputs:
             raise ValueError(f"sigma names modality '{name}', which the study lacks")
@@ -81,13 +120,16 @@ def certify(
             raise ValueError(f"sigma of modality '{name}' must be positive, got {deviation}")
     if min(selection, draws, batch) < 1 or not 0 < level < 1 or not sigma:
         raise ValueError("certifying needs a sigma, at least one draw each, and a level between 0 and 1")
-    chosen = _counts(answer, inputs, sigma, selection, batch, generator)
-    best = max(chosen, key=lambda label: (chosen[label], -label))
-    agreeing = _counts(answer, inputs, sigma, draws, batch, generator).get(best, 0)
-    bound = lower_bound(agreeing, draws, level)
-    if bound <= 0.5:
-        return Certificate(ABSTAIN, 0.0, bound)
-    return Certificate(best, float(stats.norm.ppf(bound)), bound)
+    first = _counts(answers, inputs, sigma, selection, batch, generator)
+    second = _counts(answers, inputs, sigma, draws, batch, generator)
+    found = {}
+    for question, chosen in first.items():
+        best = max(chosen, key=lambda label: (chosen[label], -label))
+        bound = lower_bound(second[question].get(best, 0), draws, level)
+        sure = bound > 0.5
+        radius = float(stats.norm.ppf(bound)) if sure else 0.0
+        found[question] = Certificate(best if sure else ABSTAIN, radius, bound, best)
+    return found
 
 
 def lower_bound(agreeing: int, draws: int, level: float) -> float:
@@ -119,24 +161,27 @@ def certified_accuracy(certificates: list[Certificate], labels: Array, radii: Ar
 
 
 def _counts(
-    answer: Answer,
+    answers: Answers,
     inputs: Mapping[str, Tensor],
     sigma: Mapping[str, float],
     draws: int,
     batch: int,
     generator: torch.Generator | None,
-) -> dict[int, int]:
-    """Class -> how many noisy copies are taken for it."""
-    found: dict[int, int] = {}
+) -> dict[str, dict[int, int]]:
+    """Question -> class -> how many noisy copies are taken for it."""
+    found: dict[str, dict[int, int]] = {}
+    device = "cpu" if generator is None else generator.device
     for start in range(0, draws, batch):
         copies = min(batch, draws - start)
         noisy = {}
         for name, x in inputs.items():
             several = x.expand(copies, *x.shape)
             if name in sigma:
-                noise = torch.randn(several.shape, generator=generator).to(x)
-                several = several + sigma[name] * noise
+                noise = torch.randn(several.shape, generator=generator, device=device).to(x)
+                several = torch.add(several, noise, alpha=sigma[name])
             noisy[name] = several
-        for label, count in zip(*np.unique(answer(noisy), return_counts=True), strict=True):
-            found[int(label)] = found.get(int(label), 0) + int(count)
+        for question, labels in answers(noisy).items():
+            own = found.setdefault(question, {})
+            for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
+                own[int(label)] = own.get(int(label), 0) + int(count)
     return found

@@ -1,0 +1,87 @@
+"""What the certificates of many studies come to: certified accuracy against the radius, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from mailnet.robustness.base import Question
+from mailnet.robustness.smoothing import ABSTAIN, lower_bound
+
+STEPS = 25
+LEVEL = 0.95
+
+
+def summarise(
+    question: Question,
+    lines: Sequence[Mapping[str, Any]],
+    labels: np.ndarray,
+    plain: np.ndarray,
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return what is promised of a question over the studies that have its label.
+
+    Args:
+        question: The task.
+        lines: n studies as certified; ``found`` holds by question answer, radius, bound, and most draws' class.
+        labels: (n,) int, -1 unknown.
+        plain: (n,) answers of the ordinary prediction, without noise on the input.
+        settings: ``sigma``, ``draws`` and ``level``.
+
+    Returns:
+        ``n``; ``plain_accuracy`` without smoothing; ``smoothed_accuracy`` of what most draws give;
+        ``certified_accuracy`` of right answers that are certified at all; ``abstained``; ``median_radius`` of right
+        and certified answers; ``curve``, one entry a radius with its length in every modality. Shares have exact 95%
+        intervals that take studies as independent.
+    """
+    known = np.flatnonzero(labels >= 0)
+    truth = labels[known]
+    found = np.array([lines[k]["found"][question.name] for k in known.tolist()], dtype=float).reshape(-1, 4)
+    answer, radius, chosen = found[:, 0], found[:, 1], found[:, 3]
+    right = answer == truth
+    sigma = settings["sigma"]
+    curve = []
+    for at in radii(settings["draws"], settings["level"]):
+        curve.append(
+            {
+                "radius": at,
+                "l2": {name: at * deviation for name, deviation in sigma.items()},
+                **(share(right & (radius >= at)) or {}),
+            }
+        )
+    certified = radius[right]
+    return {
+        "classes": list(question.classes),
+        "n": len(known),
+        "plain_accuracy": share(plain[known] == truth),
+        "smoothed_accuracy": share(chosen == truth),
+        "certified_accuracy": share(right),
+        "abstained": share(answer == ABSTAIN),
+        "median_radius": float(np.median(certified)) if len(certified) else None,
+        "curve": curve if len(known) else [],
+    }
+
+
+def radii(draws: int, level: float) -> list[float]:
+    """Return the radii of the curve, in deviations, from 0 to the largest that so many draws can certify."""
+    most = max(float(stats.norm.ppf(lower_bound(draws, draws, level))), 0.0)
+    # Rounded down, so that the largest radius is reached by those that have it.
+    return [float(np.floor(at * 1e6) / 1e6) for at in np.linspace(0, most, STEPS + 1)]
+
+
+def share(chosen: np.ndarray) -> dict[str, float] | None:
+    """Return the share that is chosen with Clopper and Pearson's 95% interval; None of no studies.
+
+    >>> {key: round(value, 3) for key, value in share(np.array([True] * 9 + [False])).items()}
+    {'value': 0.9, 'low': 0.555, 'high': 0.997}
+    """
+    n, k = len(chosen), int(chosen.sum())
+    if not n:
+        return None
+    tail = (1 - LEVEL) / 2
+    low = float(stats.beta.ppf(tail, k, n - k + 1)) if k else 0.0
+    high = float(stats.beta.ppf(1 - tail, k + 1, n - k)) if k < n else 1.0
+    return {"value": k / n, "low": low, "high": high}

@@ -1,0 +1,217 @@
+"""Certificates of a run's studies by randomized smoothing -> ``certificate.json``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import mailnet
+from mailnet.bundle import Predictor, load
+from mailnet.data.dataset import StudyDataset
+from mailnet.data.progress import progress
+from mailnet.data.study import StudyData
+from mailnet.errors import ConfigError, RunError
+from mailnet.evaluation.inputs import load_studies
+from mailnet.files import write_json
+from mailnet.robustness.base import BaseClassifier, BaseNoise, find_questions
+from mailnet.robustness.certified import summarise
+from mailnet.robustness.lines import Lines
+from mailnet.robustness.smoothing import certify_all
+
+FORMAT = 1
+FILE, LINES = "certificate.json", "certificate.jsonl"
+SELECTION = 100
+TOGETHER = 100
+
+
+def certify_run(
+    run: str | Path,
+    sigma: Mapping[str | None, float],
+    *,
+    draws: int = 1000,
+    level: float = 0.001,
+    studies: int | None = None,
+    tasks: Sequence[str] = (),
+    noise: BaseNoise = "sample",
+    split: str = "test",
+    out: str | Path | None = None,
+    data_root: str | Path | None = None,
+    skip_bad: bool = False,
+    cache: str | Path | None = None,
+    device: str = "auto",
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Certify studies of a run; given again after a stop, or for more studies, it goes on where it was.
+
+    Args:
+        run: The run folder.
+        sigma: Modality -> deviation of its noise; None stands for every image that is not named.
+        draws: That bound the chance of an answer, after 100 that choose it.
+        level: Chance that the promise of a study and task is wrong.
+        studies: How many, drawn at random; more of them include the fewer. Default all.
+        tasks: Which are certified; default all.
+        noise: Of a random network, see ``BaseClassifier``.
+        split: ``train``, ``val``, ``test`` or ``all``.
+        out: Folder of the results; default the run.
+        data_root: Where the images lie now.
+        skip_bad: Leave studies with an unreadable image out.
+        cache: Folder of decoded images.
+        device: As ``mailnet.bundle.load`` takes it.
+        seed: Of the noise and of which studies are drawn.
+
+    Returns:
+        What ``certificate.json`` holds; no identifier of a study is in it.
+
+    Raises:
+        ConfigError: An unknown modality or task, a sigma that is not positive or of a table, too few draws.
+        RunError: The run cannot be read, ``out`` is another run, or the files cannot be written.
+        DataError: The data cannot be read.
+    """
+    start = time.monotonic()
+    folder = Path(run if out is None else out)
+    if folder.resolve() != Path(run).resolve() and (folder / "run.json").is_file():
+        raise RunError("holds another run", file=folder, remedy="Choose another folder with --out")
+    predictor = load(run, device)
+    deviations = choose_sigma(sigma, predictor)
+    _check(predictor, draws, level, studies, tasks)
+    data = load_studies(predictor, Path(run), None, split, data_root, skip_bad=skip_bad, cache=cache)
+    questions = find_questions(data.tasks, [name for name in data.tasks if not tasks or name in tasks])
+    chosen, left_out = _studies(data, deviations, studies, seed)
+    base = BaseClassifier(predictor, questions, noise)
+    settings = {
+        "sigma": deviations,
+        "draws": draws,
+        "selection": SELECTION,
+        "level": level,
+        "questions": [question.name for question in questions],
+        "noise": base.noise,
+        "split": split,
+        "seed": seed,
+    }
+    plain = predictor.predict_data(data, chosen)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (
+        Lines(folder / LINES, {**settings, "of": _digest(Path(run), data)}) as lines,
+        progress("Certifying studies", len(chosen)) as advance,
+    ):
+        for place in chosen.tolist():
+            if place not in lines.found:
+                lines.add(place, _certified(base, data, place, deviations, settings))
+            advance(1)
+    result = {
+        "format": FORMAT,
+        "mailnet": mailnet.__version__,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "study": data.config.name,
+        "n": len(chosen),
+        "of": len(data),
+        "left_out": left_out,
+        "groups": int(data.frame["group"].iloc[chosen].nunique()),
+        "model": {"name": predictor.bundle.model_name, "noise": base.noise},
+        "settings": {**settings, "device": str(predictor.device)},
+        "promises_nothing_about": [name for name in predictor.modalities if name not in deviations],
+        "tasks": {
+            question.name: summarise(question, [lines.found[place] for place in chosen.tolist()],
+                                     question.labels(data.labels)[chosen], question.answers(plain), settings)
+            for question in questions
+        },
+        "seconds": round(time.monotonic() - start, 1),
+    }  # fmt: skip
+    write_json(folder / FILE, result)
+    return result
+
+
+def _certified(
+    base: BaseClassifier, data: StudyData, place: int, sigma: Mapping[str, float], settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the line of one study: question -> answer, radius, bound, and what most draws gave."""
+    device = base.predictor.device
+    batch = StudyDataset(data).batch(np.array([place]))
+    inputs = {name: x[0].to(device) for name, x in batch.inputs.items()}
+    # The CPU's numbers are the same everywhere; a GPU's own save the transfer of every copy's noise.
+    generator = torch.Generator(device if device.type == "cuda" else "cpu").manual_seed(
+        int.from_bytes(sha256(f"{settings['seed']}/{place}".encode()).digest()[:7], "big")
+    )
+    base.start(generator)
+    found = certify_all(
+        base,
+        inputs,
+        {name: deviation for name, deviation in sigma.items() if name in inputs},
+        selection=SELECTION,
+        draws=settings["draws"],
+        level=settings["level"],
+        batch=1 if base.singly else TOGETHER,
+        generator=generator,
+    )
+    return {
+        "row": int(data.frame["row"].iloc[place]),
+        "found": {name: [each.answer, each.radius, each.bound, each.chosen] for name, each in found.items()},
+    }
+
+
+def choose_sigma(sigma: Mapping[str | None, float], predictor: Predictor) -> dict[str, float]:
+    """Return modality -> deviation in the model's order.
+
+    Raises:
+        ConfigError: Nothing is asked, a modality is unknown or a table, or a deviation is not positive.
+    """
+    images = [name for name, spec in predictor.modalities.items() if spec.kind != "tabular"]
+    for name, deviation in sigma.items():
+        if name is not None and name not in predictor.modalities:
+            remedy = f"It has {', '.join(predictor.modalities)}"
+            raise ConfigError(f"the run has no modality '{name}'", remedy=remedy)
+        if name is not None and name not in images:
+            raise ConfigError(
+                "is a table, whose columns have no common measure of distance; certificates are of images",
+                modality=name,
+                remedy=f"Choose of {', '.join(images)}" if images else "The run has no images",
+            )
+        if not 0 < deviation < float("inf"):
+            raise ConfigError(
+                f"sigma must be positive, got {deviation:g}", modality=name, remedy="Images have values of 0 to 1: 0.25"
+            )
+    everywhere = sigma.get(None)
+    found = {name: sigma.get(name, everywhere) for name in images}
+    chosen = {name: float(deviation) for name, deviation in found.items() if deviation is not None}
+    if not chosen:
+        raise ConfigError(
+            "no image gets noise, so nothing can be promised", remedy="Give --sigma 0.25 or --sigma NAME=0.25"
+        )
+    return chosen
+
+
+def _check(predictor: Predictor, draws: int, level: float, studies: int | None, tasks: Sequence[str]) -> None:
+    for name in tasks:
+        if name not in predictor.tasks:
+            raise ConfigError(f"the run has no task '{name}'", remedy=f"It has {', '.join(predictor.tasks)}")
+    if draws < 1 or (studies is not None and studies < 1):
+        raise ConfigError("draws and studies must be at least 1", remedy="Usual are 1000 draws or more")
+    if not 0 < level < 1:
+        raise ConfigError(f"level must lie between 0 and 1, got {level:g}", remedy="Usual is 0.001")
+
+
+def _studies(data: StudyData, sigma: Mapping[str, float], studies: int | None, seed: int) -> tuple[np.ndarray, int]:
+    """Return positions of the studies to certify, and how many have none of the images that get noise."""
+    able = np.any([data.present[name] for name in sigma], axis=0)
+    order = np.random.default_rng(seed).permutation(np.flatnonzero(able))
+    return order[:studies], int((~able).sum())
+
+
+def _digest(run: Path, data: StudyData) -> str:
+    """Return what tells the network and the studies from others."""
+    digest = sha256()
+    bundle = run / "bundle" if (run / "bundle").is_dir() else run
+    with (bundle / "model.safetensors").open("rb") as file:
+        while part := file.read(2**20):
+            digest.update(part)
+    digest.update(data.frame["row"].to_numpy(dtype=np.int64).tobytes())
+    for labels in data.labels.values():
+        digest.update(np.ascontiguousarray(labels).tobytes())
+    return digest.hexdigest()[:16]
