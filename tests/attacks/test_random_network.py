@@ -222,7 +222,7 @@ def test_noise_that_is_off_leaves_one_answer() -> None:
     problem = robust_problem(noise="off")
     first, again = (problem.ask(problem.space.clean) for _ in range(2))
     assert torch.equal(first.logits["t"], again.logits["t"])
-    sampled = problem.with_draws(1)
+    sampled = problem.with_draws(1, noise="sample")
     assert not torch.equal(sampled.ask(sampled.space.clean).logits["t"], first.logits["t"])
 
 
