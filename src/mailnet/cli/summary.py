@@ -51,10 +51,11 @@ def _absent_tables(evaluation: Mapping[str, Any]) -> list[Rows]:
 
 
 def _row(found: Mapping[str, Any]) -> list[str]:
-    return [str(found["n"]), *(_cell(found["metrics"].get(key)) for key in SHOWN)]
+    return [str(found["n"]), *(cell(found["metrics"].get(key)) for key in SHOWN)]
 
 
-def _cell(estimate: Mapping[str, Any] | None) -> str:
+def cell(estimate: Mapping[str, Any] | None) -> str:
+    """Return a value with its interval as text, a hyphen where there is none."""
     if not estimate or estimate.get("value") is None:
         return "-"
     text = f"{estimate['value']:.3f}"

@@ -34,7 +34,8 @@ def summarise(
     Returns:
         ``n``; ``plain_accuracy`` without smoothing; ``smoothed_accuracy`` of what most draws give;
         ``certified_accuracy`` of right answers that are certified at all; ``abstained``; ``median_radius`` of right
-        and certified answers; ``curve``, one entry a radius with its length in every modality. Shares have exact 95%
+        and certified answers; ``curve``, one entry a radius with its length in every modality and, as ``balanced``, the
+        mean over classes, which a network that always gives one answer cannot raise. Shares have exact 95%
         intervals that take studies as independent.
     """
     known = np.flatnonzero(labels >= 0)
@@ -50,6 +51,7 @@ def summarise(
                 "radius": at,
                 "l2": {name: at * deviation for name, deviation in sigma.items()},
                 **(share(right & (radius >= at)) or {}),
+                "balanced": _balanced(right & (radius >= at), truth),
             }
         )
     certified = radius[right]
@@ -63,6 +65,11 @@ def summarise(
         "median_radius": float(np.median(certified)) if len(certified) else None,
         "curve": curve if len(known) else [],
     }
+
+
+def _balanced(chosen: np.ndarray, truth: np.ndarray) -> float | None:
+    several = [float(chosen[truth == label].mean()) for label in np.unique(truth)]
+    return float(np.mean(several)) if several else None
 
 
 def radii(draws: int, level: float) -> list[float]:

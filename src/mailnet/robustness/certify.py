@@ -39,7 +39,7 @@ def certify_run(
     level: float = 0.001,
     studies: int | None = None,
     tasks: Sequence[str] = (),
-    noise: BaseNoise = "sample",
+    noise: str = "sample",
     split: str = "test",
     out: str | Path | None = None,
     data_root: str | Path | None = None,
@@ -80,11 +80,11 @@ def certify_run(
         raise RunError("holds another run", file=folder, remedy="Choose another folder with --out")
     predictor = load(run, device)
     deviations = choose_sigma(sigma, predictor)
-    _check(predictor, draws, level, studies, tasks)
+    kept = _check(predictor, draws, level, studies, tasks, noise)
     data = load_studies(predictor, Path(run), None, split, data_root, skip_bad=skip_bad, cache=cache)
     questions = find_questions(data.tasks, [name for name in data.tasks if not tasks or name in tasks])
     chosen, left_out = _studies(data, deviations, studies, seed)
-    base = BaseClassifier(predictor, questions, noise)
+    base = BaseClassifier(predictor, questions, kept)
     settings = {
         "sigma": deviations,
         "draws": draws,
@@ -187,7 +187,10 @@ def choose_sigma(sigma: Mapping[str | None, float], predictor: Predictor) -> dic
     return chosen
 
 
-def _check(predictor: Predictor, draws: int, level: float, studies: int | None, tasks: Sequence[str]) -> None:
+def _check(
+    predictor: Predictor, draws: int, level: float, studies: int | None, tasks: Sequence[str], noise: str
+) -> BaseNoise:
+    """Return the noise that was asked for, once everything else can be done."""
     for name in tasks:
         if name not in predictor.tasks:
             raise ConfigError(f"the run has no task '{name}'", remedy=f"It has {', '.join(predictor.tasks)}")
@@ -195,6 +198,9 @@ def _check(predictor: Predictor, draws: int, level: float, studies: int | None, 
         raise ConfigError("draws and studies must be at least 1", remedy="Usual are 1000 draws or more")
     if not 0 < level < 1:
         raise ConfigError(f"level must lie between 0 and 1, got {level:g}", remedy="Usual is 0.001")
+    if noise not in ("sample", "off"):
+        raise ConfigError(f"'{noise}' is no noise of a network", remedy="Choose sample or off")
+    return "sample" if noise == "sample" else "off"
 
 
 def _studies(data: StudyData, sigma: Mapping[str, float], studies: int | None, seed: int) -> tuple[np.ndarray, int]:
