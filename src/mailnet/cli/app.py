@@ -331,6 +331,69 @@ def benchmark(
         raise typer.Exit(1)
 
 
+@app.command()
+def corrupt(
+    run: RunPath,
+    modality: Annotated[list[str] | None, typer.Option(help="Damage this one only; may be repeated.")] = None,
+    kind: Annotated[list[str] | None, typer.Option(help="This kind of damage only; may be repeated.")] = None,
+    severity: Annotated[list[int] | None, typer.Option(help="This severity of 1 to 5 only; may be repeated.")] = None,
+    split: Annotated[str, typer.Option(help="train, val, test or all.")] = "test",
+    reference: Annotated[
+        Path | None, typer.Option(help="Another run on the same studies to divide errors by.", show_default=False)
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results; default the run.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the damage.")] = 0,
+    data_root: DataRoot = None,
+    skip_bad: SkipBad = False,
+    cache: Cache = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Measure natural damage: noise, motion and the like in five strengths, a modality missing or another patient's."""
+    from mailnet.cli.corrupt import print_damage
+    from mailnet.robustness.damage import measure_damage
+
+    result = measure_damage(
+        run, modalities=modality or (), kinds=kind or (), severities=severity or (), split=split, reference=reference,
+        out=out, data_root=data_root, skip_bad=skip_bad, cache=cache, device=device, seed=seed,
+    )  # fmt: skip
+    print_json(result) if as_json else print_damage(result)
+
+
+@app.command()
+def certify(
+    run: RunPath,
+    sigma: Annotated[
+        list[str],
+        typer.Option(
+            help="Deviation of the noise on every image, or NAME=0.25 of one; may be repeated.", show_default=False
+        ),
+    ],
+    draws: Annotated[int, typer.Option(help="Noisy copies a study.")] = 1000,
+    level: Annotated[float, typer.Option(help="Chance that the promise of a study is wrong.")] = 0.001,
+    studies: Annotated[int | None, typer.Option(help="How many, drawn at random; default all.")] = None,
+    task: Annotated[list[str] | None, typer.Option(help="This task only; may be repeated.")] = None,
+    noise: Annotated[str, typer.Option(help="Of a random network itself: sample or off.")] = "sample",
+    split: Annotated[str, typer.Option(help="train, val, test or all.")] = "test",
+    out: Annotated[Path | None, typer.Option(help="Folder for the results; default the run.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    data_root: DataRoot = None,
+    skip_bad: SkipBad = False,
+    cache: Cache = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Certify within which distance no change of an image can change the answer, by randomized smoothing."""
+    from mailnet.cli.certify import parse_sigma, print_certificate
+    from mailnet.robustness.certify import certify_run
+
+    result = certify_run(
+        run, parse_sigma(sigma), draws=draws, level=level, studies=studies, tasks=task or (), noise=noise, split=split,
+        out=out, data_root=data_root, skip_bad=skip_bad, cache=cache, device=device, seed=seed,
+    )  # fmt: skip
+    print_json(result) if as_json else print_certificate(result)
+
+
 data_app = typer.Typer(help="The catalogue of public data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 DataName = Annotated[str, typer.Argument(help="A data set that 'mailnet data list' names.", show_default=False)]
