@@ -1,0 +1,231 @@
+"""Certificates of runs: what is promised, of what, and that a kill loses nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from damaged_run import write_run
+from scipy import stats
+from torch import Tensor
+
+from factory import read_table, write_table
+from mailnet.bundle import load
+from mailnet.cli import main
+from mailnet.cli.certify import parse_sigma
+from mailnet.errors import ConfigError
+from mailnet.nn.registry import create_model
+from mailnet.robustness import certify as module
+from mailnet.robustness.base import BaseClassifier, find_questions
+from mailnet.robustness.certified import radii, share, summarise
+from mailnet.robustness.certify import certify_run
+from mailnet.robustness.smoothing import ABSTAIN, Certificate, certify_all
+from mailnet.specs import TaskSpec
+
+
+@pytest.fixture(autouse=True)
+def few_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SELECTION", 10)
+
+
+def certified(run: Path, **options: Any) -> dict[str, Any]:
+    chosen = {"sigma": {None: 0.25}, "draws": 30, "cache": run.parent / "cache", "device": "cpu"} | options
+    return certify_run(run, **chosen)
+
+
+def lines(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "certificate.jsonl").read_text().splitlines()]
+
+
+def test_the_radius_of_a_linear_classifier_on_images_is_just_below_its_distance() -> None:
+    weights = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    x = torch.full((1, 3, 4), 0.5)
+    offset = float((weights * x[0]).sum()) - 0.4  # the image lies 0.4 / |w| from the plane
+
+    def answers(noisy: dict[str, Tensor]) -> dict[str, np.ndarray]:
+        side = ((noisy["a"][:, 0] * weights).sum((1, 2)) > offset).long().numpy()
+        return {"side": side, "other": 1 - side}
+
+    distance = 0.4 / float(weights.norm())
+    found = certify_all(
+        answers, {"a": x}, {"a": 0.1}, draws=100_000, batch=20_000, generator=torch.Generator().manual_seed(1)
+    )
+    assert {name: each.answer for name, each in found.items()} == {"side": 1, "other": 0}
+    assert found["side"].radius == found["other"].radius  # both questions were asked about the same noise
+    assert 0.96 * distance < found["side"].radius_of(0.1) <= distance
+
+
+def test_shares_have_intervals_that_hold_the_truth_as_often_as_said() -> None:
+    random = np.random.default_rng(0)
+    for chance in (0.05, 0.5, 0.9):
+        found = [share(random.random(60) < chance) for _ in range(1500)]
+        held = np.mean([each is not None and each["low"] <= chance <= each["high"] for each in found])
+        assert 0.94 < held < 1.0
+    assert share(np.zeros(0, bool)) is None
+    assert share(np.ones(5, bool)) == {"value": 1.0, "low": pytest.approx(0.025 ** (1 / 5)), "high": 1.0}
+
+
+def test_the_curve_counts_right_answers_that_reach_the_radius() -> None:
+    question = find_questions({"t": TaskSpec("t", ("a", "b", "c"))}, ["t"])[0]
+    most = radii(100, 0.001)[-1]
+    rows = [(1, most, 1), (1, 0.5, 1), (0, 2.0, 0), (ABSTAIN, 0.0, 1), (2, 9.0, 2)]
+    given = [{"found": {"t": [answer, radius, 0.9, chosen]}} for answer, radius, chosen in rows]
+    labels, settings = np.array([1, 1, 1, 1, -1]), {"sigma": {"x": 0.5}, "draws": 100, "level": 0.001}
+    found = summarise(question, given, labels, np.array([1, 1, 1, 0, 0]), settings)
+    assert found["n"] == 4
+    shown = ("plain_accuracy", "smoothed_accuracy", "certified_accuracy", "abstained")
+    assert [found[key]["value"] for key in shown] == [0.75, 0.75, 0.5, 0.25]
+    assert [at["value"] for at in found["curve"]] == [0.5 if at["radius"] <= 0.5 else 0.25 for at in found["curve"]]
+    assert found["curve"][-1]["l2"] == {"x": pytest.approx(most / 2)}
+    assert most == pytest.approx(stats.norm.ppf(0.001 ** (1 / 100)), abs=1e-5)
+
+
+def test_a_multilabel_task_is_a_question_a_class() -> None:
+    first, second = find_questions({"t": TaskSpec("t", ("a", "b"), "multilabel")}, ["t"])
+    assert (first.name, second.name) == ("t: a", "t: b")
+    assert second.labels({"t": np.array([[0, 1], [1, np.nan]])}).tolist() == [1, -1]
+    assert first.answers({"t": np.array([[0.6, 0.1], [0.4, 0.9]])}).tolist() == [1, 0]
+
+
+def test_a_killed_command_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = write_run(tmp_path, n=60)
+    whole = certified(run, out=tmp_path / "whole")
+    assert (whole["n"], whole["of"]) == (12, 12)
+    calls: list[int] = []
+
+    def counted(*given: Any, stop: int = 99, **options: Any) -> dict[str, Certificate]:
+        if len(calls) == stop:
+            raise KeyboardInterrupt
+        calls.append(1)
+        return certify_all(*given, **options)
+
+    monkeypatch.setattr(module, "certify_all", lambda *given, **options: counted(*given, stop=5, **options))
+    with pytest.raises(KeyboardInterrupt):
+        certified(run)
+    assert not (run / "certificate.json").exists()
+    with (run / "certificate.jsonl").open("a") as file:
+        file.write('{"study": 3, "fou')  # as a kill may leave it
+    monkeypatch.setattr(module, "certify_all", counted)
+    assert certified(run)["tasks"] == whole["tasks"]
+    assert len(calls) == 12
+    assert sorted(line["row"] for line in lines(run)[1:]) == sorted(
+        line["row"] for line in lines(tmp_path / "whole")[1:]
+    )
+    certified(run)
+    assert len(calls) == 12
+    certified(run, draws=31)  # another setting starts anew
+    assert len(calls) == 24
+
+
+def test_more_studies_include_the_fewer(tmp_path: Path) -> None:
+    run = write_run(tmp_path, n=60)
+    certified(run, studies=4)
+    few = lines(run)
+    assert certified(run, studies=7)["n"] == 7
+    assert lines(run)[:5] == few
+    assert len(lines(run)) == 8
+
+
+def test_noise_is_added_to_the_named_modalities_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = write_run(tmp_path, n=60)
+    table = tmp_path / "study" / "studies.csv"
+    rows = read_table(table)
+    rows[24]["photo"] = ""
+    write_table(table, rows)
+    spread: dict[str, set[bool]] = {"ct": set(), "photo": set(), "clinical": set()}
+    ask = BaseClassifier.__call__
+
+    def noted(self: BaseClassifier, noisy: dict[str, Tensor]) -> dict[str, np.ndarray]:
+        for name, x in noisy.items():
+            spread[name].add(bool(x.std(0).max() > 0))
+            if name == "photo":
+                assert float(x.min()) < 0 or float(x.max()) > 1  # clipped by the base classifier, not before
+        return ask(self, noisy)
+
+    monkeypatch.setattr(BaseClassifier, "__call__", noted)
+    result = certified(run, sigma={"photo": 0.5}, tasks=["grade"])
+    assert spread == {"ct": {False}, "photo": {True}, "clinical": {False}}
+    assert (result["promises_nothing_about"], result["left_out"], result["n"]) == (["ct", "clinical"], 1, 11)
+    assert list(result["tasks"]) == ["grade"]
+    assert result["tasks"]["grade"]["curve"][-1]["l2"].keys() == {"photo"}
+    text = (run / "certificate.json").read_text() + (run / "certificate.jsonl").read_text()
+    assert not any(row["study"] in text or row["patient"] in text for row in rows)
+
+
+def test_every_copy_of_a_random_network_has_numbers_of_its_own(tmp_path: Path) -> None:
+    predictor = load(write_run(tmp_path, model="robust_mail", n=30), "cpu")
+    questions = find_questions(predictor.tasks, ["finding"])
+    x = torch.rand(1, 1, 32, 32).expand(6, -1, -1, -1)
+    seen: list[Tensor] = []
+    predictor.model.register_forward_hook(lambda model, given, found: seen.append(found["finding"]))
+
+    def asked(noise: Any) -> Tensor:
+        base = BaseClassifier(predictor, questions, noise)
+        base.start(torch.Generator().manual_seed(0))
+        assert base({"ct": x})["finding"].shape == (6,)
+        return seen[-1]
+
+    assert len(torch.unique(asked("sample"), dim=0)) == 6
+    assert torch.allclose(asked("off"), asked("off")[:1].expand(6, -1), atol=1e-5)
+    # Random filters are drawn once a pass, so that copies of one pass would not be independent.
+    assert BaseClassifier(predictor, questions, "sample").singly
+    assert not BaseClassifier(predictor, questions, "off").singly
+    predictor.model = create_model("robust_mail", predictor.modalities, predictor.tasks, width="nano", rpf=None)
+    assert not BaseClassifier(predictor, questions, "sample").singly
+    assert BaseClassifier(load(write_run(tmp_path, "plain", n=30), "cpu"), questions, "sample").noise is None
+
+
+@pytest.mark.parametrize("noise", ["sample", "off"])
+def test_a_random_network_is_certified_repeatably(noise: str, tmp_path: Path) -> None:
+    run = write_run(tmp_path, model="robust_mail", n=30)
+    first = certified(run, noise=noise, draws=8, studies=2)
+    assert first["model"]["noise"] == noise
+    assert certified(run, noise=noise, draws=8, studies=2, out=tmp_path / "again")["tasks"] == first["tasks"]
+
+
+@pytest.fixture(scope="module")
+def one_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("one"), n=30)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"sigma": {None: 0.0}}, "sigma must be positive, got 0"),
+        ({"sigma": {"ct": -1.0}}, "modality ct: sigma must be positive"),
+        ({"sigma": {None: float("nan")}}, "must be positive"),
+        ({"sigma": {"mri": 0.1}}, "no modality 'mri'.*ct, photo, clinical"),
+        ({"sigma": {"clinical": 0.1}}, "is a table"),
+        ({"sigma": {}}, "nothing can be promised"),
+        ({"tasks": ["stage"]}, "no task 'stage'"),
+        ({"draws": 0}, "at least 1"),
+        ({"studies": 0}, "at least 1"),
+        ({"level": 1.5}, "between 0 and 1"),
+        ({"noise": "mean"}, "Choose sample or off"),
+    ],
+)
+def test_wrong_questions_get_one_answer(options: dict[str, Any], words: str, one_run: Path) -> None:
+    with pytest.raises(ConfigError, match=words):
+        certified(one_run, **options)
+
+
+def test_sigmas_as_a_user_gives_them() -> None:
+    assert parse_sigma(["0.25", "a=b=0.1"]) == {None: 0.25, "a=b": 0.1}
+    for wrong in (["much"], ["ct="], ["0.1", "0.2"], ["ct=0.1", "ct=0.1"]):
+        with pytest.raises(ConfigError, match="--sigma"):
+            parse_sigma(wrong)
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path, n=30)
+    options = ["certify", str(run), "--sigma", "ct=0.2", "--draws", "20", "--cache", str(tmp_path / "cache")]
+    for extra, words in (([], "radius in deviations"), (["--json"], '"promises_nothing_about"')):
+        with pytest.raises(SystemExit) as ended:
+            main([*options, *extra])
+        out, err = capsys.readouterr()
+        assert (ended.value.code or 0, words in out) == (0, True)
+        assert extra or "Nothing is promised where photo, clinical changes" in err
