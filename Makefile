@@ -8,9 +8,11 @@ STAMP = $(VENV)/.mailnet-installed
 
 env: $(STAMP)
 
+# torchattacks asks for torchvision, which it does not use.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps torchattacks
 	touch $@
 
 demo: env
