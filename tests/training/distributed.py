@@ -14,7 +14,7 @@ from small_study import same_in_parts
 from torch import nn
 
 from mailnet.bundle import load
-from mailnet.data.config import load_config
+from mailnet.data.config import load_config, parse_config
 from mailnet.data.dataset import StudyDataset
 from mailnet.data.study import StudyData, load_study
 from mailnet.training import TrainResult, train
@@ -22,6 +22,13 @@ from mailnet.training.pretrain import Pretraining
 from mailnet.training.progress import Progress
 from mailnet.training.trainer import Trainer
 from mailnet.training.validate import predict_rows, validation_metrics
+
+# One of each way in which a defence passes the network and asks for gradients.
+DEFENSES = {
+    "trades": {"name": "trades", "steps": 1, "awp": 0.01, "validation_steps": 1},
+    "fast": {"name": "fast", "alignment": 0.2, "validation_steps": 1},
+    "free": {"name": "free", "replays": 2, "validation_steps": 1},
+}
 
 
 def evaluate(bundle: Path, data: StudyData, accelerator: Accelerator) -> dict[str, Any]:
@@ -62,6 +69,12 @@ def main(study: Path, cache: Path, bundle: Path, out: Path) -> None:
     Pretraining.run = learn_and_compare  # type: ignore[method-assign]
     Trainer.run_all = run_and_compare  # type: ignore[method-assign]
     result = train(config, out / "run", data=data, progress=False)
+    plain = len(digests)
+    for name, defense in DEFENSES.items():
+        values = config.model_dump(mode="json")
+        values["train"] |= {"defense": defense, "pretrain": None, "epochs": 1}
+        train(parse_config(values), out / name, data=data, progress=False)
+    defended = digests[plain:]
     table = same_in_parts(config, data, balance="weights")
     history = train(table.config, out / "table", data=table, progress=False).history
     if accelerator.is_main_process:
@@ -69,7 +82,8 @@ def main(study: Path, cache: Path, bundle: Path, out: Path) -> None:
             "processes": accelerator.num_processes,
             "metrics": metrics,
             "learnt": learnt,
-            "digests": digests[: accelerator.num_processes],
+            "digests": digests[:plain],
+            "defended": defended,
             "best": result.best,
             "history": history,
         }

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from accelerate import Accelerator
-from distributed import evaluate
+from distributed import DEFENSES, evaluate
 from small_study import same_in_parts, small_config
 
 from mailnet.bundle import load
@@ -71,6 +71,14 @@ def test_two_learn_one_network_without_labels(found: tuple[dict[str, Any], dict[
     # Each process tells fewer images apart, so its loss is lower.
     for name, loss in records[0]["losses"][0].items():
         assert 0 < records[1]["losses"][0][name] < loss
+
+
+def test_two_hold_the_same_robust_network(found: tuple[dict[str, Any], dict[str, Any], Path]) -> None:
+    two, _, folder = found
+    assert len(two["defended"]) == 2 * len(DEFENSES)
+    for number, name in enumerate(DEFENSES):
+        assert len(set(two["defended"][2 * number : 2 * number + 2])) == 1
+        assert read_history(folder / name)[0]["val"]["robust_accuracy"] is not None
 
 
 def test_two_hold_the_same_network(found: tuple[dict[str, Any], dict[str, Any], Path]) -> None:

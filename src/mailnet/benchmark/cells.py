@@ -91,8 +91,9 @@ def network_fingerprint(suite: Suite, study: str, network: str) -> str:
     values = cell_config(suite, study, network).model_dump(mode="json")
     entry = suite.networks[network]
     train = {key: value for key, value in values["train"].items() if key not in NOT_TRAINED}
-    if train.get("pretrain") is None:  # as before there was such a key, so that cells of then still count
-        train.pop("pretrain", None)
+    for key in ("pretrain", "defense"):
+        if train.get(key) is None:  # as before there was such a key, so that cells of then still count
+            train.pop(key, None)
     if entry.columns is not None:
         train = {key: train[key] for key in BOOSTED}
         values["model"] = {"columns": entry.columns, "options": entry.options}

@@ -124,6 +124,15 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/NAME.", show_default=False)] = None,
     data_root: DataRoot = None,
     overrides: Overrides = None,
+    defense: Annotated[
+        str | None,
+        typer.Option(
+            help="Make the network robust: pgd_at, trades, mart, free, fast or gaussian; short for "
+            "--set train.defense.name=NAME.",
+            metavar="NAME",
+            show_default=False,
+        ),
+    ] = None,
     skip_bad: SkipBad = False,
     cache: Cache = None,
     as_json: Json = False,
@@ -132,7 +141,8 @@ def train(
     from mailnet.data.config import load_config
     from mailnet.training import train as train_run
 
-    config = load_config(study, overrides or (), data_root)
+    named = [] if defense is None else [f"train.defense.name={defense}"]
+    config = load_config(study, [*named, *(overrides or ())], data_root)
     run = out or Path("runs") / config.name
     finished = (run / "bundle").is_dir()
     result = train_run(config, run, skip_bad=skip_bad, cache=cache)

@@ -75,6 +75,7 @@ def _study(path: Path) -> dict[str, Any]:
         "modalities": {name: modality.kind for name, modality in config.modalities.items()},
         "tasks": {name: {"kind": t.kind, "classes": list(t.class_values)} for name, t in config.tasks.items()},
         "model": config.model.name,
+        "defense": None if config.train.defense is None else config.train.defense.model_dump(exclude_none=True),
     }
 
 
@@ -100,6 +101,8 @@ def _bundle(path: Path, bundle: Path) -> dict[str, Any]:
         "tasks": {name: {"kind": s.kind, "classes": list(s.classes)} for name, s in predictor.tasks.items()},
     }
     if bundle != path:
+        if (path / "run.json").is_file():
+            description["defense"] = read_json(path / "run.json").get("defense")
         files = ("evaluation.json", "predictions.parquet", "report.html", "metrics.jsonl")
         description["files"] = [name for name in files if (path / name).is_file()]
     return description

@@ -14,6 +14,7 @@ from mailnet.errors import ConfigError, DataError, RunError
 from mailnet.nn.layers import channels_last
 from mailnet.nn.noise import get_noise
 from mailnet.nn.registry import create_model
+from mailnet.training.defense import create_defense
 from mailnet.training.device import create_accelerator, own_random_numbers, seed_of, training_bytes
 from mailnet.training.hiding import hide_modalities
 from mailnet.training.plan import Rows, check_division, epoch_steps, hidden_share
@@ -83,7 +84,8 @@ def _train(config: StudyConfig, run: Path, data: StudyData, accelerator: Acceler
     check_division(steps, config.train, accelerator.num_processes)
     torch.manual_seed(seed_of(config.train.seed, "weights"))
     network = channels_last(_create_network(config, data).to(accelerator.device))
-    bytes_needed = _probe(network, config, data, steps, accelerator)
+    defense = create_defense(config, network)
+    bytes_needed = _probe(network, config, data, steps, accelerator, 1 if defense is None else defense.passes)
     pretraining = None if config.train.pretrain is None else Pretraining(config, data, network, accelerator)
     noise = get_noise(network)
     record = {
@@ -92,6 +94,7 @@ def _train(config: StudyConfig, run: Path, data: StudyData, accelerator: Acceler
         "processes": accelerator.num_processes,
         "torch": str(torch.__version__),
         "noise": None if noise is None else noise.mode,  # of training and of its validation metrics
+        "defense": None if config.train.defense is None else config.train.defense.model_dump(exclude_none=True),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
     }
     if accelerator.is_main_process:
@@ -100,14 +103,15 @@ def _train(config: StudyConfig, run: Path, data: StudyData, accelerator: Acceler
     report = Progress(config.train.epochs, progress and accelerator.is_main_process)
     report.say(
         f"{len(data.rows('train'))} training, {len(data.rows('val'))} validation and {len(data.rows('test'))} test "
-        f"studies; {config.model.name} with {record['parameters'] / 1e6:.2f} million parameters; {record['device']}, "
+        f"studies; {config.model.name} with {record['parameters'] / 1e6:.2f} million parameters"
+        f"{'' if config.train.defense is None else f', defence {config.train.defense.name}'}; {record['device']}, "
         f"{record['precision']}, {record['processes']} process(es); about {bytes_needed / 2**30:.1f} GiB of memory "
         "for each"
     )
     try:
         if pretraining is not None:
             pretraining.run(run, report)
-        return Trainer(config, run, data, network, accelerator, report, record).run_all()
+        return Trainer(config, run, data, network, accelerator, report, record, defense).run_all()
     finally:
         report.close()
 
@@ -122,7 +126,12 @@ def _create_network(config: StudyConfig, data: StudyData) -> torch.nn.Module:
 
 
 def _probe(
-    network: torch.nn.Module, config: StudyConfig, data: StudyData, steps: list[Rows], accelerator: Accelerator
+    network: torch.nn.Module,
+    config: StudyConfig,
+    data: StudyData,
+    steps: list[Rows],
+    accelerator: Accelerator,
+    passes: int,
 ) -> int:
     """Make a forward pass as training and prediction will; return the bytes of memory that training takes."""
     dataset = StudyDataset(data)
@@ -135,7 +144,7 @@ def _probe(
         with torch.inference_mode():
             network(alone.to(accelerator.device).inputs, alone.to(accelerator.device).present)
         network.train()
-        return training_bytes(network, batch.to(accelerator.device), size, config.train.ema is not None)
+        return training_bytes(network, batch.to(accelerator.device), size * passes, config.train.ema is not None)
     except ValueError as error:
         raise ConfigError(
             f"the network '{config.model.name}' cannot be trained on these studies: {error}",

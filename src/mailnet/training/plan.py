@@ -30,12 +30,16 @@ class Part:
             over parts: its share of the step's labels, times the number of processes.
         last: Whether the optimizer moves after this part.
         seed: Of everything random that happens to the part.
+        number: Its place among the parts that a process takes in a step.
+        replay: How often the step has been made already.
     """
 
     rows: Rows
     shares: dict[str, float]
     last: bool
     seed: int
+    number: int = 0
+    replay: int = 0
 
 
 def hidden_share(config: TrainConfig, regime: str) -> float:
@@ -84,6 +88,7 @@ def plan_epoch(
     rank: int,
     processes: int,
     apart: float,
+    replays: int = 1,
 ) -> Iterator[Part]:
     """Yield the parts that one process takes, in order.
 
@@ -92,12 +97,14 @@ def plan_epoch(
         config: ``accumulate`` and ``seed`` are used.
         epoch: Number of the epoch, from 0.
         labels: Gives task -> weight of the labels that rows have.
-        start: First step to take.
+        start: First optimizer step to take.
         rank: Number of the process.
         processes: Number of processes.
         apart: Chance that companions of the unpaired regime are trained alone.
+        replays: Optimizer steps that are made of each step's rows; all get the same parts.
     """
-    for step in range(start, len(steps)):
+    for made in range(start, len(steps) * replays):
+        step, replay = divmod(made, replays)
         totals = labels(steps[step])
         own = np.array_split(steps[step], processes)[rank]
         for number, rows in enumerate(np.array_split(own, config.accumulate)):
@@ -105,4 +112,4 @@ def plan_epoch(
             shares = {task: weight / (totals[task] or 1.0) * processes for task, weight in labels(rows).items()}
             if rows.ndim == 2:
                 rows = separate_companions(rows, apart, np.random.default_rng(seed))
-            yield Part(rows, shares, number == config.accumulate - 1, seed)
+            yield Part(rows, shares, number == config.accumulate - 1, seed, number, replay)

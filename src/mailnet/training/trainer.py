@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -27,6 +27,7 @@ from mailnet.errors import RunError
 from mailnet.nn.batch import Batch
 from mailnet.training.augment import augment_batch
 from mailnet.training.checkpoint import Checkpoints, load_optimizer, load_weights, optimizer_tensors
+from mailnet.training.defense import Defense, Lesson, Losses, chosen_studies, robust_metrics
 from mailnet.training.device import average_buffers, seed_of
 from mailnet.training.ema import EMA
 from mailnet.training.hiding import hide_modalities
@@ -80,6 +81,7 @@ class Trainer:
         accelerator: Of this process.
         progress: What reports.
         record: Device, precision and the like, for ``run.json``.
+        defense: What the network is trained against; None for plain training.
     """
 
     def __init__(
@@ -91,10 +93,12 @@ class Trainer:
         accelerator: Accelerator,
         progress: Progress,
         record: dict[str, Any],
+        defense: Defense | None = None,
     ) -> None:
         self.config, self.run, self.data, self.network = config, run, data, network
         self.accelerator, self.progress, self.record = accelerator, progress, record
-        self.settings = config.train
+        self.settings, self.defense = config.train, defense
+        self.replays = 1 if defense is None else defense.replays
         self.dataset = StudyDataset(data)
         self.hidden = hidden_share(self.settings, config.regime)
         self.importance = {name: task.weight for name, task in config.tasks.items()}
@@ -130,22 +134,33 @@ class Trainer:
     def _epoch(self) -> None:
         state, settings = self.state, self.settings
         steps = epoch_steps(self.data, settings, state.epoch)
-        place = {"rank": self.accelerator.process_index, "processes": self.accelerator.num_processes}
+        count = len(steps) * self.replays
         plan = list(
-            plan_epoch(steps, settings, state.epoch, labels=self._labels, start=state.step, apart=self.hidden, **place)
+            plan_epoch(
+                steps,
+                settings,
+                state.epoch,
+                labels=self._labels,
+                start=state.step,
+                rank=self.accelerator.process_index,
+                processes=self.accelerator.num_processes,
+                apart=self.hidden,
+                replays=self.replays,
+            )
         )
         begun, worked = time.monotonic() - state.seconds, time.process_time() - state.cpu_seconds
         sums = torch.tensor(state.sums or [0.0] * len(self.data.tasks), device=self.accelerator.device)
         self.model.train()
         for part, batch in zip(plan, iterate(self.dataset, (part.rows for part in plan)), strict=True):
-            sums += self._forward_backward(part, batch)
+            sums += self._forward_backward(part, batch, (state.epoch + (state.step + 1) / count) / settings.epochs)
             state.images += sum(int(mask.sum()) for mask in batch.present.values())
             if not part.last:
                 continue
-            self._move(state.epoch * len(steps) + state.step, settings.epochs * len(steps))
+            self._move(state.epoch * count + state.step, settings.epochs * count)
             state.step += 1
-            self.progress.step(state.epoch, state.step, len(steps))
-            if self._is_due() and state.step < len(steps):
+            self.progress.step(state.epoch, state.step, count)
+            # Between replays a defence holds what no checkpoint has.
+            if self._is_due() and state.step < count and state.step % self.replays == 0:
                 state.sums, state.seconds = sums.tolist(), time.monotonic() - begun
                 state.cpu_seconds = time.process_time() - worked
                 self._require_finite(state.sums)
@@ -153,7 +168,8 @@ class Trainer:
         sums = self.accelerator.reduce(sums, reduction="mean")
         labels = [self._labels(rows) for rows in steps]
         losses = {
-            task: total / max(sum(known[task] > 0 for known in labels), 1)  # a mean over steps that have labels of it
+            # A mean over steps that have labels of it.
+            task: total / (max(sum(known[task] > 0 for known in labels), 1) * self.replays)
             for task, total in zip(self.data.tasks, sums.tolist(), strict=True)
         }
         state.seconds, state.cpu_seconds = time.monotonic() - begun, time.process_time() - worked
@@ -164,19 +180,39 @@ class Trainer:
         places = {task: self.dataset.label_rows(task, rows) for task in self.labels}
         return {task: float(weight[places[task][places[task] >= 0]].sum()) for task, weight in self.labels.items()}
 
-    def _forward_backward(self, part: Part, batch: Batch) -> Tensor:
-        """Add a part's gradients; return what it adds to each task's loss of the step, (T,)."""
-        torch.manual_seed(part.seed)  # of the network's own dropout and noise
+    def _forward_backward(self, part: Part, batch: Batch, reached: float) -> Tensor:
+        """Add a part's gradients; return what it adds to each task's loss of the step, (T,).
+
+        Args:
+            part: The part.
+            batch: Its studies.
+            reached: Share of the training that is done with this step.
+        """
+        # Of the network's own dropout and noise.
+        torch.manual_seed(seed_of(part.seed, "replay", part.replay) if part.replay else part.seed)
         if self.config.regime == "paired":
             batch = hide_modalities(batch, self.hidden, torch.Generator().manual_seed(seed_of(part.seed, "hiding")))
         generator = torch.Generator(self.accelerator.device).manual_seed(seed_of(part.seed, "augmentation"))
         batch = augment_batch(batch.to(self.accelerator.device), self.presets, generator)
-        with nullcontext() if part.last else self.accelerator.no_sync(self.model):
-            logits = self.model(batch.inputs, batch.present)
+
+        def plain(logits: Mapping[str, Tensor]) -> Losses:
             smoothing = self.settings.label_smoothing
             means = batch_losses(self.data.tasks, logits, batch.targets, self.weights, smoothing)
-            losses = {task: mean * part.shares[task] for task, mean in means.items()}
-            self.accelerator.backward(weighted_mean(losses, self.importance))
+            return {task: mean * part.shares[task] for task, mean in means.items()}
+
+        def mean(losses: Losses) -> Tensor:
+            return weighted_mean(losses, self.importance)
+
+        with nullcontext() if part.last else self.accelerator.no_sync(self.model):
+            if self.defense is None:
+                losses = plain(self.model(batch.inputs, batch.present))
+                self.accelerator.backward(mean(losses))
+            else:
+                lesson = Lesson(
+                    batch, self.network, self.model, plain, mean, part.shares, self.weights, self.accelerator.backward,
+                    reached, seed_of(part.seed, "defense"), part.number, part.replay,
+                )  # fmt: skip
+                losses = self.defense.backward(lesson)
         return torch.stack(list(losses.values())).detach().float()
 
     def _move(self, step: int, steps: int) -> None:
@@ -233,7 +269,15 @@ class Trainer:
         predicted = predict_rows(network, self.dataset, rows, self.accelerator, self.settings.batch_size, seed)
         self._require_finite(float(values.sum()) for values in predicted.values())
         labels = {task: values[rows] for task, values in self.data.labels.items()}
-        return validation_metrics(predicted, labels, self.data.tasks)
+        found = validation_metrics(predicted, labels, self.data.tasks)
+        if self.defense is None or self.settings.defense is None:
+            return found
+        rows = chosen_studies(rows, self.settings.defense.validation_studies, self.settings.seed)
+        # An attack keeps what backward needs, as a part of a step does.
+        size = max(self.settings.batch_size // (self.settings.accumulate * self.accelerator.num_processes), 1)
+        robust = robust_metrics(self.defense, network, self.dataset, rows, self.accelerator, size, seed)
+        tasks = {task: {**values, **robust["tasks"].get(task, {})} for task, values in found["tasks"].items()}
+        return {**found, **robust, "tasks": tasks}
 
     def _require_finite(self, values: Iterable[float]) -> None:
         if not all(math.isfinite(value) for value in values):

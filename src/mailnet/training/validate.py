@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import nn
 
 from mailnet.data.dataset import StudyDataset, iterate
 from mailnet.metrics import summary
+from mailnet.nn.batch import Batch
 from mailnet.nn.heads import probabilities
 from mailnet.specs import TaskSpec
 from mailnet.training.plan import Rows
@@ -21,9 +22,14 @@ from mailnet.training.plan import Rows
 Array = np.ndarray[Any, Any]
 
 
-@torch.inference_mode()
 def predict_rows(
-    model: nn.Module, dataset: StudyDataset, rows: Rows, accelerator: Accelerator, batch_size: int, seed: int
+    model: nn.Module,
+    dataset: StudyDataset,
+    rows: Rows,
+    accelerator: Accelerator,
+    batch_size: int,
+    seed: int,
+    change: Callable[[Batch], Batch] | None = None,
 ) -> dict[str, Array]:
     """Return task -> (n, K) probabilities of studies, each predicted once by one of the processes.
 
@@ -34,6 +40,7 @@ def predict_rows(
         accelerator: Of this process.
         batch_size: Studies at a time.
         seed: Of a network that draws random numbers.
+        change: What is done to each batch before it is predicted, such as an attack.
 
     Raises:
         RuntimeError: A study came back twice or not at all.
@@ -44,7 +51,9 @@ def predict_rows(
     for batch in iterate(dataset, (own[i : i + batch_size] for i in range(0, len(own), batch_size))):
         batch = batch.to(accelerator.device)
         with accelerator.autocast():
-            logits = model(batch.inputs, batch.present)
+            batch = batch if change is None else change(batch)
+            with torch.inference_mode():
+                logits = model(batch.inputs, batch.present)
         for task, spec in dataset.data.tasks.items():
             found[task].append(probabilities(spec, logits[task].float()).cpu().numpy())
     gathered = gather_object([(own, {task: np.concatenate(p) for task, p in found.items()})] if len(own) else [])

@@ -1,6 +1,7 @@
 """``study.yaml``: what the data are, what is asked of them, and how to train; unknown keys are errors."""
 
 from mailnet.data.config.base import SPLITS, Scalar, Section, Split
+from mailnet.data.config.defense import DefenseConfig
 from mailnet.data.config.manifest import Build, Join, ManifestSource, Pivot, SplitConfig
 from mailnet.data.config.modalities import (
     ImageConfig,
@@ -12,11 +13,13 @@ from mailnet.data.config.modalities import (
 )
 from mailnet.data.config.study import StudyConfig, dump_config, load_config, parse_config
 from mailnet.data.config.tasks import TaskConfig
-from mailnet.data.config.training import EvaluationConfig, ModelConfig, PretrainConfig, TrainConfig
+from mailnet.data.config.training import ROBUST, EvaluationConfig, ModelConfig, PretrainConfig, TrainConfig
 
 __all__ = [
+    "ROBUST",
     "SPLITS",
     "Build",
+    "DefenseConfig",
     "EvaluationConfig",
     "ImageConfig",
     "Join",

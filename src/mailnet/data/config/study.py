@@ -12,6 +12,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mailnet.data.config.base import Section
+from mailnet.data.config.defense import DefenseConfig
 from mailnet.data.config.manifest import Build, Join, ManifestSource, Pivot, SplitConfig
 from mailnet.data.config.modalities import ImageConfig, ModalityConfig, TabularConfig, VolumeConfig, Window
 from mailnet.data.config.tasks import TaskConfig
@@ -92,6 +93,12 @@ class StudyConfig(Section):
                     raise ValueError(f"modality '{name}' reads '{min(shared)}', the answer of the task '{task}'")
         return self
 
+    @model_validator(mode="after")
+    def _defended_modalities(self) -> StudyConfig:
+        if self.train.defense is not None:
+            self.train.defense.lengths(self.modalities)
+        return self
+
     @property
     def root(self) -> Path:
         """The data root as an absolute path."""
@@ -168,7 +175,8 @@ def _override(values: dict[str, Any], override: str) -> None:
 
 
 _SECTIONS = (StudyConfig, ManifestSource, Pivot, Build, Join, SplitConfig, ImageConfig, VolumeConfig, Window,
-             TabularConfig, TaskConfig, ModelConfig, TrainConfig, PretrainConfig, EvaluationConfig)  # fmt: skip
+             TabularConfig, TaskConfig, ModelConfig, TrainConfig, PretrainConfig, DefenseConfig,
+             EvaluationConfig)  # fmt: skip
 _KEYS = sorted({key for section in _SECTIONS for key in section.model_fields})
 _PLACES: dict[str, type[Section]] = {
     "train": TrainConfig,
@@ -176,6 +184,7 @@ _PLACES: dict[str, type[Section]] = {
     "model": ModelConfig,
     "split": SplitConfig,
     "train.pretrain": PretrainConfig,
+    "train.defense": DefenseConfig,
 }
 
 

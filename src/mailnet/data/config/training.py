@@ -7,6 +7,9 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from mailnet.data.config.base import Section
+from mailnet.data.config.defense import DefenseConfig
+
+ROBUST = "robust_"  # begins the name of a metric under the attack of ``train.defense``
 
 
 class ModelConfig(Section):
@@ -30,7 +33,8 @@ class TrainConfig(Section):
 
     ``batch_size`` counts the studies of one optimizer step over all processes; ``accumulate`` works through them in so
     many parts, to need less memory. ``modality_dropout`` is the chance that a modality of a study is hidden or, in the
-    unpaired regime, that companions are taken apart and trained alone; left out, 0.1 and 0.5.
+    unpaired regime, that companions are taken apart and trained alone; left out, 0.1 and 0.5. ``monitor`` is with a
+    ``defense`` ``robust_balanced_accuracy`` where it is left out.
     """
 
     preset: Literal["default", "published"] = "default"
@@ -50,16 +54,29 @@ class TrainConfig(Section):
     balance: Literal["none", "weights", "sampler"] = "none"
     modality_dropout: float | None = Field(None, ge=0, le=1)
     ema: float | None = Field(0.99, gt=0, lt=1)
-    monitor: Literal["balanced_accuracy", "accuracy", "macro_f1", "macro_auroc", "loss"] = "balanced_accuracy"
+    monitor: Literal[
+        "balanced_accuracy",
+        "accuracy",
+        "macro_f1",
+        "macro_auroc",
+        "loss",
+        "robust_balanced_accuracy",
+        "robust_accuracy",
+        "robust_macro_f1",
+        "robust_macro_auroc",
+    ] = "balanced_accuracy"
     patience: int | None = Field(None, ge=1)
     augment: bool = True
     pretrain: PretrainConfig | None = None
+    defense: DefenseConfig | None = None
     checkpoint_minutes: float = Field(1.0, ge=0)
     device: str = "auto"
 
     @model_validator(mode="before")
     @classmethod
     def _preset(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("defense") is not None:
+            values = {"monitor": f"{ROBUST}balanced_accuracy"} | values
         if isinstance(values, dict) and values.get("preset") == "published":
             published = {
                 "epochs": 200,
@@ -78,6 +95,12 @@ class TrainConfig(Section):
             }
             return published | values
         return values
+
+    @model_validator(mode="after")
+    def _robust_by_an_attack(self) -> TrainConfig:
+        if self.monitor.startswith(ROBUST) and self.defense is None:
+            raise ValueError(f"monitor {self.monitor} needs 'train.defense', whose attack it is measured under")
+        return self
 
 
 class EvaluationConfig(Section):
