@@ -44,7 +44,7 @@ def write_check_page(config: StudyConfig, report: CheckReport, out: Path) -> Non
     check = report.as_dict(named=False)
     for found, finding in zip(check["leaks"] + check["cautions"], report.leaks + report.cautions, strict=True):
         found["pictures"] = _pictures(config, report, finding)
-    page = _template("check_page.html").render(
+    page = template("check_page.html").render(
         config=config,
         check=check,
         findings=render_check(check),
@@ -64,10 +64,11 @@ def render_check(check: Mapping[str, Any]) -> Markup:
     }
     view = {"status": 0} | dict(check) | findings | {"problems": _alike(check.get("problems", []))}
     pictured = any(f["pictures"] for several in findings.values() for f in several)
-    return Markup(_template("check.html").render(check=view, shown=SHOWN, pictured=pictured))
+    return Markup(template("check.html").render(check=view, shown=SHOWN, pictured=pictured))
 
 
-def _template(name: str) -> Any:
+def template(name: str) -> Any:
+    """Return a piece of the page that escapes what it is given."""
     import jinja2
 
     environment = jinja2.Environment(
