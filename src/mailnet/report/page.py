@@ -15,7 +15,9 @@ from mailnet.files import write_text
 from mailnet.report import words
 from mailnet.report.absent import read_absent
 from mailnet.report.cautions import FEW_CASES, find_cautions
+from mailnet.report.certificate import render_certificate
 from mailnet.report.check import render_check
+from mailnet.report.damage import render_damage
 from mailnet.report.examples import find_examples
 from mailnet.report.figures import Figure, TaskFigures, task_figures
 from mailnet.report.files import RunFiles, read_run
@@ -64,7 +66,8 @@ def write_report(
     results = read_results(files.evaluation, files.predictions)
     examples = find_examples(files.config, results, files.predictions, data_root, cache)
     check = None if files.check is None else render_check(files.check)
-    write_text(target, _render(_context(files, results) | {"examples": examples, "check": check}))
+    sections = {"check": check, "damage": render_damage(run), "certificate": render_certificate(run)}
+    write_text(target, _render(_context(files, results) | {"examples": examples, **sections}))
     return target
 
 
