@@ -17,9 +17,10 @@ from torch.nn import functional as F
 from mailnet.specs import TaskSpec
 
 NoiseMode: TypeAlias = Literal["off", "mean", "sample"]
-NoiseKind: TypeAlias = Literal["rpf_kernel", "channel_noise", "spatial_noise", "attention_noise"]
+NoiseKind: TypeAlias = Literal["rpf_kernel", "weight_noise", "channel_noise", "spatial_noise", "attention_noise"]
 
 NOISE_MODES: tuple[str, ...] = get_args(NoiseMode)
+OF_WEIGHTS = ("rpf_kernel", "weight_noise")  # what all studies of a batch share
 
 
 class NoiseSource:
@@ -67,7 +68,7 @@ class NoiseSource:
         """
         if self.mode == "off":
             return like.new_zeros(shape)
-        drawn = (1, *shape[1:]) if self.shared and kind != "rpf_kernel" else tuple(shape)
+        drawn = (1, *shape[1:]) if self.shared and kind not in OF_WEIGHTS else tuple(shape)
         if self.generator is None:  # apart, since torch.export follows randn only without a generator
             numbers = torch.randn(drawn, device=like.device)
         else:

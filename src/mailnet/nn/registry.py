@@ -30,6 +30,7 @@ _BUILDERS: dict[str, Builder] = {}
 _MODULES: dict[str, str] = {
     "mail": "mailnet.nn.mail",
     "robust_mail": "mailnet.nn.mail",
+    "pni_mail": "mailnet.nn.injection",
     "mail_reference": "mailnet.nn.reference",
     "robust_mail_reference": "mailnet.nn.reference",
     "two_branch_resnet18": "mailnet.nn.peers.branches",

@@ -40,7 +40,7 @@ from mailnet.training.progress import SECONDS_BETWEEN_LINES, Progress
 SMALLEST = 0.5  # share of a side that a view keeps at least; smaller parts often miss what a diagnosis rests on
 # Networks of the registry that can be pre-trained; any other with a method ``encode`` can too.
 ENCODERS = (
-    *("mail", "robust_mail", "single_modality", "late_fusion"),
+    *("mail", "robust_mail", "pni_mail", "single_modality", "late_fusion"),
     *(f"two_branch_{encoder}" for encoder in BACKBONES),
 )
 RECORD = "pretraining.json"
