@@ -22,11 +22,11 @@ FLOORS = {
     "training": 3,
     "evaluation": 3,
     "report": 4,
-    "benchmark": 4,
     "robustness": 4,
-    "cli": 5,
-    "estimator": 5,
-    "__init__": 6,
+    "benchmark": 5,
+    "cli": 6,
+    "estimator": 6,
+    "__init__": 7,
 }
 HEAVY = ("torch", "pandas", "numpy", "sklearn", "monai", "matplotlib", "pydantic", "accelerate", "pydicom", "nibabel")
 

@@ -111,6 +111,8 @@ def network_fingerprint(suite: Suite, study: str, network: str) -> str:
         "budget": None if entry.columns is not None else suite.budget.model_dump(),
         "tuning": tuning,
     }
+    if attacks := suite.attacks_on(study, network):
+        settings["attacks"] = {name: attack.model_dump() for name, attack in attacks.items()}
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 

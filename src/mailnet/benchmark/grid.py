@@ -228,7 +228,9 @@ def _runner(job: Job, cell: Cell) -> CellRunner | None:
     except MailnetError as error:
         say(f"{cell.study} cannot be loaded, its cells are left out. {error}")
         return None
-    return CellRunner(job.suite, job.out, data, job.data_root, keep_runs=job.keep_runs, progress=job.progress)
+    return CellRunner(
+        job.suite, job.out, data, job.data_root, cache=job.cache, keep_runs=job.keep_runs, progress=job.progress
+    )
 
 
 def _is_as_before(cell: Cell, created: str | None, out: Path) -> bool:

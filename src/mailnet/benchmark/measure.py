@@ -14,6 +14,7 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 import mailnet
+from mailnet.benchmark.attacked import attack_run
 from mailnet.benchmark.boosting import run_boosting
 from mailnet.benchmark.cells import FORMAT, Cell, write_cell
 from mailnet.benchmark.network import discard_run, run_network, training_seconds
@@ -35,6 +36,7 @@ class CellRunner:
         out: The benchmark's folder.
         data: The cells' study, loaded.
         data_root: See ``cell_config``.
+        cache: Folder of decoded images.
         keep_runs: Whether run folders stay.
         progress: Whether trainings report on stderr.
     """
@@ -46,11 +48,12 @@ class CellRunner:
         data: StudyData,
         data_root: Path | None,
         *,
+        cache: Path | None,
         keep_runs: bool,
         progress: bool,
     ) -> None:
         self.suite, self.out, self.data, self.data_root = suite, out, data, data_root
-        self.keep_runs, self.progress = keep_runs, progress
+        self.cache, self.keep_runs, self.progress = cache, keep_runs, progress
         self.test = take(data, data.rows("test"))
 
     def plan(self, cell: Cell, planner: Planner) -> dict[str, Any] | None:
@@ -119,7 +122,14 @@ class CellRunner:
             "regime": config.regime,
             "tasks": task_results(self.test, outcome.probabilities, settings.bootstrap, settings.seed),
             "only": outcome.only,
+            **self._attacked(cell, run),
         }
+
+    def _attacked(self, cell: Cell, run: Path) -> dict[str, Any]:
+        """``attacks``: attack -> what is left; nothing where none is wanted."""
+        attack = partial(attack_run, run, data_root=self.data_root, cache=self.cache)
+        wanted = self.suite.attacks_on(cell.study, cell.network)
+        return {"attacks": {name: attack(name, entry) for name, entry in wanted.items()}} if wanted else {}
 
     def _config(self, cell: Cell, plan: Plan) -> StudyConfig:
         boosted = self.suite.networks[cell.network].columns is not None

@@ -10,7 +10,9 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from mailnet.attacks.threat import Norm
 from mailnet.data.config import Section, StudyConfig, load_config
+from mailnet.data.config.base import Length
 from mailnet.errors import ConfigError
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -71,6 +73,30 @@ class Budget(Section):
         return self
 
 
+class AttackEntry(Section):
+    """An attack on the test studies of every trained network, see ``mailnet.robustness.measure_robustness``.
+
+    ``suite`` null is the one that fits the network. ``eps`` are radii of all images and volumes at once, such as
+    4/255. ``networks`` and ``studies`` name the only ones that it is made on, ``at_most`` so many test studies, drawn
+    at random and the same for all networks.
+    """
+
+    suite: str | None = None
+    norm: Norm = "linf"
+    eps: list[Length] = Field(min_length=1)
+    at_most: int | None = Field(None, ge=1)
+    networks: list[str] | None = None
+    studies: list[str] | None = None
+    max_draws: int = Field(50, ge=1)
+    repeats: int = Field(20, ge=1)
+    modes: bool = False
+    audit: bool = False
+
+    def meets(self, study: str, network: str) -> bool:
+        """Whether it is made on a network trained on a study."""
+        return (self.networks is None or network in self.networks) and (self.studies is None or study in self.studies)
+
+
 class Tuning(Section):
     """Overrides that are tried for every network, on one seed with a share of the budget; validation decides."""
 
@@ -99,6 +125,7 @@ class Suite(Section):
     seeds: list[int] = Field([0, 1, 2], min_length=1)
     budget: Budget = Budget()
     tuning: Tuning | None = None
+    attacks: dict[str, AttackEntry] = {}
     set: dict[str, Any] = {}
     metric: Metric = "balanced_accuracy"
     groups: dict[str, list[str]] = {}
@@ -108,7 +135,7 @@ class Suite(Section):
     reference: str | None = None
     baseline: str | None = None
 
-    @field_validator("studies", "networks")
+    @field_validator("studies", "networks", "attacks")
     @classmethod
     def _names(cls, value: dict[str, Any]) -> dict[str, Any]:
         for name in value:
@@ -124,6 +151,13 @@ class Suite(Section):
         for name, network in self.networks.items():
             if unknown := {*(network.studies or []), *network.skip} - set(self.studies):
                 raise ValueError(f"network {name} names {min(unknown)}, which is no study of the suite")
+        for name, attack in self.attacks.items():
+            for noun, wanted, known in (
+                ("network", attack.networks, self.networks),
+                ("study", attack.studies, self.studies),
+            ):
+                if unknown := set(wanted or []) - set(known):
+                    raise ValueError(f"attack {name} names {min(unknown)}, which is no {noun} of the suite")
         for name, studies in self.groups.items():
             if unknown := set(studies) - set(self.studies):
                 raise ValueError(f"group {name} names {min(unknown)}, which is no study of the suite")
@@ -149,6 +183,17 @@ class Suite(Section):
             return entry.trials
         # Those of the suite are keys of train and model, which say nothing to a model of the table.
         return [] if self.tuning is None or entry.columns is not None else self.tuning.trials
+
+    def attacks_on(self, study: str, network: str) -> dict[str, AttackEntry]:
+        """Return the attacks that a network trained on a study meets; none for a model of the table."""
+        if self.networks[network].columns is not None:
+            return {}
+        return {
+            name: entry
+            for name, entry in self.attacks.items()
+            if (entry.networks is None or network in entry.networks)
+            and (entry.studies is None or study in entry.studies)
+        }
 
 
 def load_suite(path: str | Path) -> Suite:

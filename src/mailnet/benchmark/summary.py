@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mailnet.benchmark.attack_tables import summarise_attacks
 from mailnet.benchmark.differences import Difference, paired_difference
 from mailnet.benchmark.ranks import LEVEL, critical_difference, friedman, pairwise, rank
 from mailnet.benchmark.results import Results
@@ -27,8 +28,9 @@ def summarise(results: Results) -> dict[str, Any]:
         ``suite``, ``metric``, ``notes``, ``machines`` (how cells were made), ``studies`` (study -> ``networks``, what
         a network is and costs, and ``tasks``, its metrics), ``differences`` (to the reference, see
         ``benchmark.differences``), ``record`` (network -> on how many studies it is ``better``, ``worse`` or
-        ``undecided`` against the reference), ``ranks`` (None for fewer than two networks or studies) and ``groups``
-        (name -> ranks over the studies of a group).
+        ``undecided`` against the reference), ``attacks`` (of a suite that has some, see ``summarise_attacks``),
+        ``ranks`` (None for fewer than two networks or studies) and ``groups`` (name -> ranks over the studies of a
+        group).
     """
     suite = results.suite
     studies = [study for study in suite.studies if results.cells[study]]
@@ -47,6 +49,7 @@ def summarise(results: Results) -> dict[str, Any]:
         "studies": {study: _study(results, study) for study in studies},
         "differences": differences,
         "record": _record(differences),
+        **({"attacks": summarise_attacks(results)} if suite.attacks else {}),
         "ranks": ranks,
         "groups": {
             name: _ranks(results, [study for study in chosen if study in studies])[0]

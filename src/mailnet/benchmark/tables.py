@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mailnet.benchmark.attack_tables import attack_sections
 from mailnet.benchmark.differences import SEED_DRAWS
+from mailnet.benchmark.markdown import interval, spread, table
 from mailnet.benchmark.plots import write_plots
 from mailnet.benchmark.results import read_results
 from mailnet.benchmark.suite import Suite
@@ -70,6 +72,7 @@ def markdown(summary: Mapping[str, Any], plots: Sequence[str]) -> str:
         overall = [d for d in summary["differences"] if d["study"] == study and d["task"] not in found["tasks"]]
         if overall:
             parts += [f"### {study}: mean of tasks", _overall_table(overall, summary)]
+    parts += attack_sections(summary.get("attacks", {}), summary["reference"])
     parts += [f"![{Path(plot).stem}]({plot})" for plot in plots]
     return "\n\n".join(parts) + "\n"
 
@@ -109,7 +112,7 @@ def _network_table(networks: Mapping[str, Any], baseline: str | None) -> str:
         ]
         for name, found in networks.items()
     ]
-    return _table(columns, rows)
+    return table(columns, rows)
 
 
 def _task_tables(rows: Mapping[str, Any], differences: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
@@ -117,15 +120,15 @@ def _task_tables(rows: Mapping[str, Any], differences: Mapping[str, Any], summar
     patients = "" if first["groups"] is None else f" of {first['groups']} patients"
     against = [] if summary["reference"] is None else [f"minus {summary['reference']}"]
     best = sorted(rows, key=lambda name: -(rows[name][summary["metric"]] or {"mean": -1.0})["mean"])
-    table = _table(
+    measured = table(
         ["network", *(HEADINGS[metric] for metric in METRICS), *against],
         [
-            [name, *(_spread(rows[name][metric]) for metric in METRICS)]
-            + [_interval(differences.get(name)) for _ in against]
+            [name, *(spread(rows[name][metric]) for metric in METRICS)]
+            + [interval(differences.get(name)) for _ in against]
             for name in best
         ],
     )
-    found = [f"{first['n']} test studies{patients}.", table]
+    found = [f"{first['n']} test studies{patients}.", measured]
     modalities = list(dict.fromkeys(modality for row in rows.values() for modality in row["only"]))
     if modalities:
         alone = [
@@ -135,14 +138,14 @@ def _task_tables(rows: Mapping[str, Any], differences: Mapping[str, Any], summar
         ]
         found += [
             f"{HEADINGS[summary['metric']].capitalize()} of the same networks with one modality alone:",
-            _table(["network", *modalities], alone),
+            table(["network", *modalities], alone),
         ]
     return found
 
 
 def _overall_table(differences: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> str:
-    rows = [[d["network"], _interval(d)] for d in sorted(differences, key=lambda d: -d["value"])]
-    return _table(["network", f"minus {summary['reference']}"], rows)
+    rows = [[d["network"], interval(d)] for d in sorted(differences, key=lambda d: -d["value"])]
+    return table(["network", f"minus {summary['reference']}"], rows)
 
 
 def _record(summary: Mapping[str, Any]) -> list[str]:
@@ -152,7 +155,7 @@ def _record(summary: Mapping[str, Any]) -> list[str]:
     ]
     return [
         "Studies on which a network is better or worse in the mean of tasks, its interval without 0, and the others:",
-        _table(["network", "better", "worse", "undecided"], rows),
+        table(["network", "better", "worse", "undecided"], rows),
     ]
 
 
@@ -174,9 +177,9 @@ def _ranks(ranks: Mapping[str, Any] | None, reference: str | None) -> list[str]:
         f"Friedman: chi-squared {test['chi2']:.2f}, p = {test['p']:.3g}; Iman-Davenport: F = {f}, "
         f"p = {test['p_f']:.3g}. Nemenyi's critical difference of mean ranks at "
         f"{ranks['level']:.0%}: {ranks['critical_difference']:.2f}.",
-        _table(["network", "mean rank", "mean", *ranks["studies"]], rows),
+        table(["network", "mean rank", "mean", *ranks["studies"]], rows),
         f"Wilcoxon's signed ranks over data sets, {compared}, corrected for the number of these comparisons (Holm):",
-        _table(
+        table(
             ["networks", "p", "p corrected"],
             [[" / ".join(pair["networks"]), f"{pair['p']:.3g}", f"{pair['holm']:.3g}"] for pair in ranks["pairs"]],
         ),
@@ -190,21 +193,6 @@ def _epochs(found: Mapping[str, Any]) -> str:
     return f"{found['epochs']} of {found['wanted_epochs']}" if lowered else str(found["epochs"])
 
 
-def _spread(found: Mapping[str, float | None] | None) -> str:
-    if found is None:
-        return "-"
-    return f"{found['mean']:.4f}" + ("" if found["sd"] is None else f" ± {found['sd']:.4f}")
-
-
-def _interval(found: Mapping[str, Any] | None) -> str:
-    if found is None:
-        return "-"
-    text = f"{found['value']:+.4f}"
-    if found["low"] is not None:
-        text += f" ({found['low']:+.4f} to {found['high']:+.4f})"
-    return f"**{text}**" if found["excludes_zero"] else text
-
-
 def _millions(value: float | None) -> str:
     return "-" if value is None else f"{value / 1e6:.2f} M"
 
@@ -215,8 +203,3 @@ def _number(value: float | None) -> str:
 
 def _both(found: Mapping[str, float] | None, form: str) -> str:
     return "-" if found is None else " / ".join(form.format(value) for value in found.values())
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = ["| " + " | ".join(columns) + " |", "|---" + "|---:" * (len(columns) - 1) + "|"]
-    return "\n".join([*head, *("| " + " | ".join(row) + " |" for row in rows)])
