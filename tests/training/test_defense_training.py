@@ -19,6 +19,8 @@ from mailnet.data.config import ModelConfig, StudyConfig, parse_config
 from mailnet.data.dataset import StudyDataset
 from mailnet.data.study import StudyData, load_study
 from mailnet.errors import ConfigError, RunError
+from mailnet.evaluation import evaluate
+from mailnet.report import write_report
 from mailnet.training import train, trainer
 from mailnet.training.defense import chosen_studies
 from mailnet.training.run import read_history
@@ -89,7 +91,7 @@ def test_adversarial_training_makes_a_network_robust(folder: Path, tmp_path: Pat
     assert best["pgd_at"]["value"] >= 0.9
 
 
-def test_a_run_says_how_it_was_defended_and_how_robust_it_is(data: StudyData, tmp_path: Path) -> None:
+def test_a_run_says_how_it_was_defended_and_how_robust_it_is(folder: Path, data: StudyData, tmp_path: Path) -> None:
     defense = {"name": "trades", "eps": {"photo": "8/255"}, "beta": 3, "awp": 0.01, **CHEAP}
     config = defended(data.config, defense, epochs=1)
     result = train(config, tmp_path / "run", data=data, progress=False)
@@ -107,6 +109,9 @@ def test_a_run_says_how_it_was_defended_and_how_robust_it_is(data: StudyData, tm
     assert result.best["value"] == found["robust_balanced_accuracy"]
     again = train(config, tmp_path / "run", progress=False)
     assert again == result
+    evaluate(tmp_path / "run", cache=folder / "cache", bootstrap=0)
+    page = write_report(tmp_path / "run", cache=folder / "cache").read_text("utf-8")
+    assert "the best by robust balanced accuracy, mean over the tasks," in page
 
 
 @pytest.mark.parametrize(

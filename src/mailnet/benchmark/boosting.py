@@ -15,7 +15,7 @@ import sklearn
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from mailnet.benchmark.outcome import Outcome
-from mailnet.data.config import StudyConfig
+from mailnet.data.config import ROBUST, StudyConfig
 from mailnet.data.study import StudyData
 from mailnet.errors import ConfigError
 from mailnet.metrics import summary
@@ -49,19 +49,20 @@ def run_boosting(config: StudyConfig, options: Mapping[str, Any], data: StudyDat
     features, asked = _features(data, tables), _features(test, tables)
     has_table = np.any([data.present[name] for name in tables], axis=0)
     train, val = (rows[has_table[rows]] for rows in (data.rows("train"), data.rows("val")))
+    monitor = config.train.monitor.removeprefix(ROBUST)  # a table is not attacked
     chosen = {}
     for task, labels in data.labels.items():
         if (labels[train] >= 0).any() and (labels[val] >= 0).any():
             models = _fit_task(features[train], labels[train], data.tasks[task], weights.get(task), config, options)
-            chosen[task] = _choose(models, features[val], labels[val], asked, data.tasks[task], config.train.monitor)
+            chosen[task] = _choose(models, features[val], labels[val], asked, data.tasks[task], monitor)
     if not chosen:
         raise ConfigError("no task has labels where the table has rows", remedy="Skip this network on the study")
-    mean = float(np.mean([found[config.train.monitor] for _, _, found in chosen.values()]))
+    mean = float(np.mean([found[monitor] for _, _, found in chosen.values()]))
     return Outcome(
         probabilities={task: answers for task, (answers, _, _) in chosen.items()},
         best={
             "epoch": max(rounds for _, rounds, _ in chosen.values()),
-            "monitor": config.train.monitor,
+            "monitor": monitor,
             "value": mean if np.isfinite(mean) else None,
             "loss": float(np.mean([found["loss"] for _, _, found in chosen.values()])),
         },

@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from mailnet.data.config import StudyConfig
+from mailnet.data.config import ROBUST, StudyConfig
 from mailnet.files import write_text
 from mailnet.report import words
 from mailnet.report.absent import read_absent
@@ -198,7 +198,10 @@ def _intervals(draws: int, group: str | None) -> str:
 def _history(history: History | None, tasks: int) -> dict[str, Any] | None:
     if history is None:
         return None
-    label = words.BY_KEY[history.monitor].label if history.monitor in words.BY_KEY else "Loss"
+    plain = history.monitor.removeprefix(ROBUST)
+    label = words.BY_KEY[plain].label if plain in words.BY_KEY else "Loss"
+    if plain != history.monitor:
+        label = f"Robust {label.lower()}"
     figures = [Figure("Loss", loss_chart(history), "Validation rising while training falls means learning by heart.")]
     if history.monitor != "loss":
         sentence = "The weights kept are those of the dashed line."
