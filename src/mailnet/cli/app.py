@@ -291,6 +291,79 @@ def info(
         print_description(description)
 
 
+@app.command()
+def attack(
+    run: RunPath,
+    suite: Annotated[
+        str | None,
+        typer.Option(help="standard, rand, quick or published; default the one that fits.", show_default=False),
+    ] = None,
+    norm: Annotated[str, typer.Option(help="linf, l2 or l1.")] = "linf",
+    eps: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]RADIUS",
+            help="Radius, as 4/255, of all modalities or of one; may be repeated. Default for linf 1, 2, 4 and 8/255.",
+            show_default=False,
+        ),
+    ] = None,
+    modality: Annotated[
+        list[str] | None, typer.Option(help="Only this is in the attacker's hands; may be repeated.")
+    ] = None,
+    table: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=RADIUS", help="Also this table, in standard deviations.", show_default=False),
+    ] = None,
+    each_modality: Annotated[
+        bool, typer.Option("--each-modality", help="Also each modality alone, at the middle radius.")
+    ] = False,
+    task: Annotated[list[str] | None, typer.Option(help="Attack this task only; may be repeated.")] = None,
+    together: Annotated[bool, typer.Option("--together", help="Also all tasks at once.")] = False,
+    studies: Annotated[
+        int | None, typer.Option(help="So many, drawn at random; default all.", show_default=False)
+    ] = None,
+    audit: Annotated[bool, typer.Option("--audit", help="Look for signs that gradients are masked.")] = False,
+    modes: Annotated[
+        bool, typer.Option(help="A random network also with its noise off and with a known seed, at the middle radius.")
+    ] = True,
+    max_draws: Annotated[int, typer.Option(help="Most draws of a random network that a gradient averages.")] = 50,
+    repeats: Annotated[int, typer.Option(help="Fresh draws by which a random network is scored.")] = 20,
+    study: Annotated[
+        Path | None, typer.Option(help="Another study.yaml, for external validation.", show_default=False)
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="train, val, test, or all; default test, and all with --study.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the results; default the run, needed with --study.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Studies at a time.")] = 128,
+    seed: Annotated[int, typer.Option(help="Of the attacks and the choice of studies.")] = 0,
+    i_know: Annotated[bool, typer.Option("--i-know", help="Run a suite that does not fit the network.")] = False,
+    data_root: DataRoot = None,
+    skip_bad: SkipBad = False,
+    cache: Cache = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Attack a run's studies and write the result card; given again after a stop, it goes on where it was."""
+    from mailnet.cli.attack import print_attack, read_levels, read_tables
+    from mailnet.robustness.measure_robustness import measure_robustness
+
+    card = measure_robustness(
+        run, study=study, split=split or ("test" if study is None else "all"), suite=suite, norm=norm,
+        eps=read_levels(eps or ()), modalities=modality or None, tables=read_tables(table or ()),
+        each_modality=each_modality, tasks=task or None, together=together, studies=studies, modes=modes,
+        max_draws=max_draws, repeats=repeats, batch_size=batch_size, seed=seed, audit=audit, i_know=i_know, out=out,
+        data_root=data_root, skip_bad=skip_bad, cache=cache, device=device, say=say,
+    )  # fmt: skip
+    if as_json:
+        print_json(card)
+    else:
+        print_attack(card, run if out is None else out)
+
+
 @app.command(name="cache")
 def manage(
     folder: Annotated[Path | None, typer.Option("--cache", help="Its folder.", show_default=False)] = None,

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from mailnet.attacks import Problem, get_attack
+from mailnet.attacks.problem import Asked
+from mailnet.robustness.network import refuse_probabilities
 from mailnet.robustness.suites import Member, Suite
 from mailnet.training.device import seed_of
 
@@ -52,13 +54,19 @@ def run_suite(problem: Problem, suite: Suite, *, seed: int = 0, start: Progress 
         problem: The studies; its ``draws`` are averaged. One that is frozen or has its noise off is deterministic.
         suite: The attacks.
         seed: Of the attacks; each has random numbers of its own, so that a run that goes on from ``start`` is the same.
-        start: Where an interrupted run was.
+        start: Where an interrupted run was, or where the search shall begin: at points that are allowed here too, as
+            those of a smaller radius, with none of the attacks done.
 
     Yields:
         The progress after each attack, the last of which is the result.
+
+    Raises:
+        ValueError: The network returns probabilities.
     """
     if start is None:
-        chance = standing_share(problem, problem.space.clean, _generator(seed, 0))  # an attack's are 3, 4, ...
+        asked = _asked(problem, problem.space.clean, _generator(seed, 0))  # an attack's are 3, 4, ...
+        refuse_probabilities(problem.tasks, asked.each[0])
+        chance = _share(problem, asked)
         start = Progress(problem.space.clean, chance, chance[None])
     yield start
     for number, member in enumerate(suite.members[start.done :], start.done + 1):
@@ -70,7 +78,9 @@ def _attack(problem: Problem, member: Member, before: Progress, seed: int, numbe
     began, asked = time.perf_counter(), int(problem.questions.sum())
     x, chance = before.x.clone(), before.chance.clone()
     rows = (chance > 0).nonzero()[:, 0]
-    if len(rows):
+    # A network that draws torch's own numbers, as by dropout, has no noise that could be off.
+    possible = not (problem.random and problem.noise == "sample" and member.source == "off" and problem.source is None)
+    if len(rows) and possible:
         part = problem.take(rows)
         generator, draws = (_generator(seed, 3 * number + place) for place in range(2))
         attack = get_attack(member.attack, **member.options)
@@ -108,11 +118,19 @@ def standing_share(problem: Problem, x: Tensor, generator: torch.Generator | Non
         x: The rows.
         generator: Of the draws.
     """
-    if not (problem.random and problem.noise == "sample"):
-        return 1 - problem.ask(x, gradient=False).broken.to(x)
-    asked = problem.with_draws(SELECT, generator=generator).ask(x, gradient=False)
-    broken = [problem.objective.broken(problem.tasks, logits, problem.batch.targets) for logits in asked.each]
-    return 1 - torch.stack(broken).to(x).mean(0)
+    return _share(problem, _asked(problem, x, generator))
+
+
+def _asked(problem: Problem, x: Tensor, generator: torch.Generator | None) -> Asked:
+    if problem.random and problem.noise == "sample":
+        problem = problem.with_draws(SELECT, generator=generator)
+    return problem.ask(x, gradient=False)
+
+
+def _share(problem: Problem, asked: Asked) -> Tensor:
+    answers = asked.each if problem.random and problem.noise == "sample" else [asked.logits]
+    broken = [problem.objective.broken(problem.tasks, logits, problem.batch.targets) for logits in answers]
+    return 1 - torch.stack(broken).to(problem.space.clean).mean(0)
 
 
 def _generator(seed: int, place: int) -> torch.Generator:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -15,10 +15,12 @@ from mailnet.attacks.objective import answers, correct, labelled
 from mailnet.metrics.bootstrap import draw_weights, interval
 from mailnet.specs import TaskSpec
 
+DIGITS = 4  # of redraws: a hundredth of a percent is far below any interval
 Array = np.ndarray[Any, Any]
 # ``single`` the chance that one draw is right, ``mean`` the mean probability of all draws, ``majority`` the class that
 # most draws answer, ``worst`` every draw.
 Way: TypeAlias = Literal["single", "mean", "majority", "worst"]
+WAYS: tuple[Way, ...] = get_args(Way)
 
 
 def score(
@@ -70,7 +72,13 @@ def _ways(task: TaskSpec, each: Sequence[Tensor], mean: Tensor, target: Tensor) 
 
 
 def figures(
-    shares: Array, labels: Array, *, groups: Array | None = None, bootstrap: int = 1000, seed: int = 0
+    shares: Array,
+    labels: Array,
+    *,
+    groups: Array | None = None,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    redraws: bool = False,
 ) -> dict[str, Any]:
     """Return accuracy and balanced accuracy of shares of right answers, with 95% intervals.
 
@@ -80,13 +88,16 @@ def figures(
         groups: (N,) what is drawn together, as patients.
         bootstrap: Draws of the intervals; 0 for none.
         seed: Of the draws.
+        redraws: Also give ``redraws``, balanced accuracy, or where there is none accuracy, in each draw (None where it
+            is not defined), by which networks are compared in pairs.
 
     Returns:
         ``n``, and per metric ``value`` and, where they are defined, ``low`` and ``high``; None where no label is known.
     """
     known = ~np.isnan(shares)
     if not known.any():
-        return {"n": 0, "accuracy": None, "balanced_accuracy": None}
+        nothing: dict[str, Any] = {"n": 0, "accuracy": None, "balanced_accuracy": None}
+        return nothing | ({"redraws": []} if redraws else {})
     right, classes = shares[known], labels[known]
     weights = [np.ones((1, len(right)))]
     if bootstrap:
@@ -94,7 +105,11 @@ def figures(
     found: dict[str, Any] = {"n": int(known.sum())}
     drawn = np.concatenate([w @ right / w.sum(1) for w in weights])
     found["accuracy"] = _estimate(drawn)
-    found["balanced_accuracy"] = None if classes.ndim > 1 else _estimate(_balanced(weights, right, classes))
+    balanced = None if classes.ndim > 1 else _balanced(weights, right, classes)
+    found["balanced_accuracy"] = None if balanced is None else _estimate(balanced)
+    if redraws:
+        several = (drawn if balanced is None else balanced)[1:].tolist()
+        found["redraws"] = [round(value, DIGITS) if np.isfinite(value) else None for value in several]
     return found
 
 

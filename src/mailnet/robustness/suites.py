@@ -41,14 +41,26 @@ class Suite:
         members: The attacks, cheap ones first.
         fits: ``random`` or ``deterministic`` networks, or both.
         averages: Whether a random network's draws are averaged as the cosine between their gradients asks for.
-        reliable: Whether its figures may be quoted as robustness.
+        caveat: Why its figures may not be quoted as robustness; None where they may.
+        nested: Whether larger radii go on from what smaller ones found, which no attack by itself does.
     """
 
     name: str
     members: Sequence[Member]
     fits: Sequence[Literal["random", "deterministic"]]
     averages: bool = True
-    reliable: bool = True
+    caveat: str | None = None
+    nested: bool = True
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what the card says of the attacks."""
+        return {
+            "name": self.name,
+            "members": [
+                {"attack": m.attack, "options": dict(m.options), "draws": m.draws, "source": m.source}
+                for m in self.members
+            ],
+        }
 
     def refusal(self, random: bool) -> str | None:
         """Return why the suite says nothing of a network, or None where it fits.
@@ -94,12 +106,14 @@ _SUITES: dict[str, Suite] = {
         [Member("bim", {"steps": 10, "step": 0.25, "early_drop": False}, draws=1)],
         ["random", "deterministic"],
         averages=False,
-        reliable=False,
+        caveat="the suite 'published' is the paper's attack, for comparison only: ten steps along single draws",
+        nested=False,
     ),
     "quick": Suite(
         "quick",
         [Member("apgd_ce", {"steps": 20}, draws=20), Member("apgd_t", {"steps": 20, "targets": 3}, draws=20)],
         ["random", "deterministic"],
+        caveat="the suite 'quick' is for a first look: few steps, and no search that needs no gradient",
     ),
 }
 

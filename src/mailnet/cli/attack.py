@@ -1,0 +1,165 @@
+"""What ``mailnet attack`` reads from its options and prints of the result card."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from mailnet.cli.output import print_table, say
+from mailnet.errors import ConfigError
+
+
+def read_levels(given: Sequence[str]) -> list[float | dict[str, float]] | None:
+    """Return the levels that ``--eps`` options ask for; None where there is none.
+
+    Plain values are levels of all that is held. Values with a name are of one modality, and only those that are named
+    are held: the first value of each name is its radius at the first level, and so on; one alone is its radius at all
+    levels.
+
+    >>> read_levels(["2/255", "0.1"]) == [2 / 255, 0.1]
+    True
+    >>> read_levels(["ct=0.1", "mri=0.2", "ct=0.3"])
+    [{'ct': 0.1, 'mri': 0.2}, {'ct': 0.3, 'mri': 0.2}]
+
+    Raises:
+        ConfigError: No number, values with and without a name, or numbers of values that do not fit together.
+    """
+    plain = [read_radius(text) for text in given if "=" not in text]
+    named: dict[str, list[float]] = {}
+    for text in given:
+        if "=" in text:
+            name, _, value = text.rpartition("=")
+            named.setdefault(name.strip(), []).append(read_radius(value))
+    if not named:
+        return list(plain) or None
+    if plain:
+        raise ConfigError(
+            "--eps has values with a modality's name and without",
+            remedy="Name every modality that the attacker holds: --eps ct=4/255 --eps mri=2/255",
+        )
+    counts = {len(values) for values in named.values()} - {1}
+    if len(counts) > 1:
+        raise ConfigError(
+            f"--eps gives {' and '.join(str(count) for count in sorted(counts))} levels",
+            remedy="Give each modality one value, or one for every level",
+        )
+    number = max(counts, default=1)
+    return [{name: values[min(k, len(values) - 1)] for name, values in named.items()} for k in range(number)]
+
+
+def read_tables(given: Sequence[str]) -> dict[str, float]:
+    """Return table -> radius from ``NAME=RADIUS``.
+
+    Raises:
+        ConfigError: Something else.
+    """
+    found = {}
+    for text in given:
+        name, sign, value = text.rpartition("=")
+        if not sign:
+            raise ConfigError(f"--table {text} has no radius", remedy=f"Write --table {text}=0.1")
+        found[name.strip()] = read_radius(value)
+    return found
+
+
+def read_radius(text: str) -> float:
+    """Return a number that may be a fraction.
+
+    >>> read_radius("4/255") == 4 / 255
+    True
+
+    Raises:
+        ConfigError: No finite number.
+    """
+    try:
+        value = float(Fraction(text.strip())) if "/" in text else float(text)
+    except (ValueError, ZeroDivisionError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise ConfigError(f"'{text}' is no radius", remedy="Write a number or a fraction, as 4/255")
+    return value
+
+
+def print_attack(card: Mapping[str, Any], folder: Path) -> None:
+    """Print a table a task, how many draws were averaged, audits, and what makes the figures unreliable."""
+    for task in card["tasks"]:
+        rows = [_row(cell, task, card) for cell in card["cells"] if task in cell["figures"]]
+        title = f"{task} ({card['split']} studies, {card['threat']['norm']})"
+        print_table(title, ["eps", "changed", "n", "clean", "robust accuracy", "robust balanced"], rows)
+    for line in notes(card):
+        say(line)
+    say(f"Written: {folder / 'robustness.json'}")
+
+
+def notes(card: Mapping[str, Any]) -> list[str]:
+    """Return what a reader of the figures must know, a line each."""
+    lines = []
+    found = card["alignment"]
+    if found is not None:
+        text = (
+            f"The network draws random numbers. Gradients of two draws have a cosine of {found['cosine']:.3f}; the "
+            f"mean of {found['draws']} reaches {found['reached']:.2f} with the true one (aim {found['aim']:g})."
+        )
+        if found["capped"]:
+            wanted = "no number of draws" if found["wanted"] is None else f"{found['wanted']} draws"
+            text += f" The aim takes {wanted}: with more than --max-draws the attack may find more."
+        lines.append(text)
+    for name, audit in (card["audit"] or {}).items():
+        if audit["passed"] is None:
+            lines.append(f"Audit of {name}: not possible, {audit['why']}")
+            continue
+        applied = [check for check in audit["checks"] if check["passed"] is not None]
+        good = sum(check["passed"] for check in applied)
+        lines.append(f"Audit of {name}: {good} of {len(applied)} checks passed, on {audit['studies']} studies")
+        lines += [f"  failed: {check['name']}. {check['meaning']}" for check in applied if not check["passed"]]
+    lines += [f"UNRELIABLE: {reason}" for reason in card["reasons"]]
+    return lines
+
+
+def radius_text(radii: Mapping[str, float], norm: str) -> str:
+    """Return radii as text, in 255ths where the norm counts single values.
+
+    >>> radius_text({"ct": 4 / 255, "mri": 4 / 255}, "linf"), radius_text({"ct": 0.5, "mri": 1.0}, "l2")
+    ('4/255', 'ct 0.5, mri 1')
+    """
+    texts = {name: _one(radius, norm) for name, radius in radii.items()}
+    if len(set(texts.values())) == 1:
+        return next(iter(texts.values()))
+    return ", ".join(f"{name} {text}" for name, text in texts.items())
+
+
+def _one(radius: float, norm: str) -> str:
+    steps = 255 * radius
+    return f"{steps:.0f}/255" if norm == "linf" and abs(steps - round(steps)) < 1e-6 else f"{radius:.4g}"
+
+
+def _row(cell: Mapping[str, Any], task: str, card: Mapping[str, Any]) -> list[str]:
+    found = cell["figures"][task]
+    whole = set(card["threat"]["levels"][card["threat"]["middle"]])
+    words = []
+    if len(whole) > 1 or set(cell["held"]) != whole:
+        words.append("all modalities" if set(cell["held"]) == whole else f"{' and '.join(cell['held'])} alone")
+    if len(cell["tasks"]) > 1 and cell["n"] == found["n"]:
+        words.append("all tasks at once")
+    if cell["noise"] in ("off", "known seed"):
+        words.append({"off": "noise off", "known seed": "seed known"}[cell["noise"]])
+    return [
+        radius_text(cell["eps"], cell["norm"]),
+        ", ".join(words) or cell["held"][0],
+        str(found["n"]),
+        _cell(found["clean"]["accuracy"], interval=False),
+        _cell(found["robust"]["accuracy"]),
+        _cell(found["robust"]["balanced_accuracy"]),
+    ]
+
+
+def _cell(estimate: Mapping[str, float] | None, interval: bool = True) -> str:
+    if estimate is None or not math.isfinite(estimate["value"]):
+        return "-"
+    text = f"{100 * estimate['value']:.1f}%"
+    if not interval or "low" not in estimate:
+        return text
+    return f"{text} [{100 * estimate['low']:.1f}, {100 * estimate['high']:.1f}]"

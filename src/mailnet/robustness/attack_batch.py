@@ -1,0 +1,196 @@
+"""One batch of studies put through all cells: each goes on from the points of those before it that it allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mailnet.attacks import Objective, Problem, Threat
+from mailnet.attacks.objective import labelled
+from mailnet.nn.batch import Batch
+from mailnet.nn.heads import probabilities
+from mailnet.robustness.cells import Cell
+from mailnet.robustness.run_suite import Progress, run_suite, standing_share
+from mailnet.robustness.score import WAYS, score
+from mailnet.robustness.state import State
+from mailnet.robustness.suites import get_suite
+from mailnet.robustness.threats import Box
+from mailnet.specs import TaskSpec
+from mailnet.training.device import seed_of
+
+EXAMPLES = 4  # kept of each task
+
+
+@dataclass(frozen=True)
+class Attacker:
+    """What all batches share.
+
+    Args:
+        model: The network, in evaluation mode.
+        tasks: Its tasks.
+        cells: The attackers, each after those it goes on from.
+        boxes: Of tables, on the network's device.
+        repeats: Fresh draws by which a random network is scored.
+        seed: Of everything.
+    """
+
+    model: nn.Module
+    tasks: Mapping[str, TaskSpec]
+    cells: Sequence[Cell]
+    boxes: Mapping[str, Box]
+    repeats: int
+    seed: int
+
+    def problem(self, batch: Batch, cell: Cell, eps: Mapping[str, float] | None = None) -> Problem:
+        """Return studies as a cell's attacker meets them; with radii in place of the cell's."""
+        eps = cell.eps if eps is None else eps
+        threat = Threat(cell.norm, eps, {name: box for name, box in self.boxes.items() if name in eps})
+        sure = cell.noise == "sample"
+        return Problem(self.model, batch, threat, Objective(tasks=cell.tasks), draws=cell.draws,
+                       noise=cell.noise or "sample", sure=sure)  # fmt: skip
+
+
+def attack_batch(
+    attacker: Attacker, number: int, batch: Batch, state: State, advance: Callable[[int], None]
+) -> dict[str, Tensor]:
+    """Attack the studies of a batch, all of which have the same modalities.
+
+    Args:
+        attacker: See there.
+        number: Of the batch.
+        batch: B studies, on the network's device.
+        state: Where progress is kept, and where it is gone on from.
+        advance: Called with so many studies after each attack.
+
+    Returns:
+        By cell k: ``k.rows`` (n,) the positions that have a label of what it attacks, ``k.clean.TASK`` and
+        ``k.robust.TASK`` (W, n) shares of right answers by way of counting (``WAYS``), ``k.after`` (members + 1, n),
+        ``k.seconds`` and ``k.passes`` (members,); of an exemplary cell by task also ``k.TASK.shown`` (e,) positions,
+        ``k.TASK.clean.MODALITY`` and ``k.TASK.attacked.MODALITY`` (e, ...), ``k.TASK.before`` and ``k.TASK.after``
+        (e, K) probabilities.
+    """
+    found: dict[str, Tensor] = {}
+    reached: list[tuple[Cell, Problem, Progress]] = []
+    for k, cell in enumerate(attacker.cells):
+        known = torch.stack([labelled(attacker.tasks[task], batch.targets[task]) for task in cell.tasks]).any(0)
+        rows = known.nonzero()[:, 0]
+        if not len(rows):
+            continue
+        part = _taken(batch, rows)
+        held = any(name in part.inputs for name in cell.eps)
+        # What the attacker cannot touch is as right as it is, and is asked in the same way.
+        problem = attacker.problem(part, cell, None if held else dict.fromkeys([*part.inputs][:1], 1e-9))
+        if held:
+            progress = _put_through(attacker, problem, cell, number, k, reached, state, advance)
+            reached.append((cell, problem, progress))
+        else:
+            members = len(get_suite(cell.suite).members)
+            chance = standing_share(problem, problem.space.clean, _seeded(attacker, number))
+            progress = Progress(problem.space.clean, chance, chance.expand(members + 1, -1), (0.0,) * members,
+                                (0,) * members)  # fmt: skip
+        scores = {
+            name: score(problem, x, repeats=attacker.repeats, generator=_seeded(attacker, number))
+            for name, x in (("clean", problem.space.clean), ("robust", progress.x))
+        }
+        for name, by_task in scores.items():
+            for task, shares in by_task.items():
+                found[f"{k}.{name}.{task}"] = torch.from_numpy(np.stack([shares[way] for way in WAYS]))
+        found |= {
+            f"{k}.rows": rows,
+            f"{k}.after": progress.after,
+            f"{k}.seconds": torch.tensor(progress.seconds, dtype=torch.float64),
+            f"{k}.passes": torch.tensor(progress.passes, dtype=torch.int64),
+        }
+        if cell.exemplary and held:
+            for task in cell.tasks:
+                clean, robust = (scores[name][task]["mean"] for name in ("clean", "robust"))
+                shown = _examples(attacker, problem, progress, task, clean, robust, rows, number)
+                found |= {f"{k}.{task}.{name}": tensor for name, tensor in shown.items()}
+    return {name: tensor.cpu() for name, tensor in found.items()}
+
+
+def _put_through(
+    attacker: Attacker,
+    problem: Problem,
+    cell: Cell,
+    number: int,
+    k: int,
+    reached: Sequence[tuple[Cell, Problem, Progress]],
+    state: State,
+    advance: Callable[[int], None],
+) -> Progress:
+    suite = get_suite(cell.suite)
+    kept = state.progress(number, k, problem.space.clean.device)
+    start = kept or _inherited(problem, cell, reached)
+    # The same seed in every cell: what differs between two cells is the attacker, not his luck.
+    steps = run_suite(problem, suite, seed=seed_of(attacker.seed, "batch", number), start=start)
+    progress = next(steps)
+    advance(progress.done * len(problem))
+    for progress in steps:
+        state.keep(number, k, progress)
+        advance(len(problem))
+    return progress
+
+
+def _inherited(problem: Problem, cell: Cell, reached: Sequence[tuple[Cell, Problem, Progress]]) -> Progress | None:
+    """The worst points of the cells that this one goes on from: they are allowed here too."""
+    best: Progress | None = None
+    space = problem.space
+    for other, source, progress in reached:
+        if not cell.continues(other):
+            continue
+        parts = space.split(space.clean) | source.space.split(progress.x)
+        x = torch.cat([parts[name].flatten(1) for name in space.names], 1)
+        if best is None:
+            best = Progress(x, progress.chance, progress.chance[None])
+            continue
+        worse = progress.chance <= best.chance
+        chance = torch.where(worse, progress.chance, best.chance)
+        best = Progress(torch.where(worse[:, None], x, best.x), chance, chance[None])
+    return best
+
+
+def _examples(
+    attacker: Attacker,
+    problem: Problem,
+    progress: Progress,
+    task: str,
+    clean: np.ndarray,
+    robust: np.ndarray,
+    rows: Tensor,
+    number: int,
+) -> dict[str, Tensor]:
+    """Studies that were answered rightly and no longer are, of as many classes as there are."""
+    changed = np.flatnonzero((clean > 0.5) & (robust < 0.5))
+    if not len(changed):
+        return {}
+    target = problem.batch.targets[task].cpu().numpy()[changed]
+    kind = target if target.ndim == 1 else np.zeros(len(target), np.int64)
+    turn = np.array([int((kind[:at] == one).sum()) for at, one in enumerate(kind)], np.int64)
+    chosen = torch.from_numpy(changed[np.lexsort((kind, turn))][:EXAMPLES]).to(progress.x.device)
+    part, space = problem.take(chosen), problem.space.take(chosen)
+    if part.random and part.noise == "sample":
+        part = part.with_draws(attacker.repeats, generator=_seeded(attacker, number))
+    attacked = space.split(progress.x[chosen])
+    found = {"shown": rows[chosen]}
+    for name, x in space.split(space.clean).items():
+        found |= {f"clean.{name}": x.contiguous(), f"attacked.{name}": attacked[name].contiguous()}
+    for name, x in (("before", space.clean), ("after", progress.x[chosen])):
+        found[name] = probabilities(problem.tasks[task], part.ask(x, gradient=False).logits[task])
+    return found
+
+
+def _taken(batch: Batch, rows: Tensor) -> Batch:
+    return Batch(
+        {name: x[rows] for name, x in batch.inputs.items()},
+        {name: here[rows] for name, here in batch.present.items()},
+        {name: target[rows] for name, target in batch.targets.items()},
+    )
+
+
+def _seeded(attacker: Attacker, number: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed_of(attacker.seed, "score", number))

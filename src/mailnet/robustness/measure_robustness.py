@@ -1,0 +1,247 @@
+"""Robustness of a run, measured: a suite of attacks at several radii -> ``robustness.json``, the result card."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import mailnet
+from mailnet.attacks import Objective, Problem, Threat
+from mailnet.bundle import Predictor, load
+from mailnet.data.progress import progress
+from mailnet.errors import ConfigError, RunError
+from mailnet.evaluation.inputs import load_studies
+from mailnet.files import write_json
+from mailnet.nn.batch import Batch
+from mailnet.nn.noise import get_noise
+from mailnet.robustness.alignment import AIM, measure_alignment
+from mailnet.robustness.attack_batch import Attacker, attack_batch
+from mailnet.robustness.audit_run import audit_reasons, audit_tasks
+from mailnet.robustness.card import describe_cell, describe_model, describe_tables
+from mailnet.robustness.cells import middle_of, plan_cells
+from mailnet.robustness.example_images import write_examples
+from mailnet.robustness.network import choose_suite, draws_numbers
+from mailnet.robustness.state import State
+from mailnet.robustness.studies import (
+    choose_attacked,
+    choose_rows,
+    choose_tasks,
+    digest_studies,
+    make_batches,
+    one_of_each_kind,
+    read_batch,
+)
+from mailnet.robustness.suites import get_suite
+from mailnet.robustness.threats import Level, choose_levels, table_boxes
+from mailnet.training.device import seed_of
+
+FORMAT = 1
+FILE = "robustness.json"
+ALIGNED = 64  # studies on which the cosine between draws is measured
+
+
+def measure_robustness(
+    run: str | Path,
+    *,
+    study: str | Path | None = None,
+    split: str = "test",
+    suite: str | None = None,
+    norm: str = "linf",
+    eps: Sequence[Level] | None = None,
+    modalities: Sequence[str] | None = None,
+    tables: Mapping[str, float] | None = None,
+    each_modality: bool = False,
+    tasks: Sequence[str] | None = None,
+    together: bool = False,
+    studies: int | None = None,
+    modes: bool = True,
+    max_draws: int = 50,
+    repeats: int = 20,
+    batch_size: int = 128,
+    seed: int = 0,
+    audit: bool = False,
+    i_know: bool = False,
+    out: str | Path | None = None,
+    data_root: str | Path | None = None,
+    skip_bad: bool = False,
+    cache: str | Path | None = None,
+    device: str = "auto",
+    redraws: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Attack the studies of a run and write ``robustness.json``; given again after a stop, it goes on where it was.
+
+    Every task is attacked on its own, by all modalities in the attacker's hands at once. Where a study stands at one
+    radius, the search at the next begins; what is broken at one is broken at all larger ones.
+
+    Args:
+        run: The run folder.
+        study: Another study.yaml; needs ``out``. Default the run's own.
+        split: ``train``, ``val``, ``test`` or ``all``.
+        suite: See ``get_suite``; default ``standard``, or ``rand`` for a network that draws random numbers.
+        norm: ``linf``, ``l2`` or ``l1``.
+        eps: Levels, each one radius or modality -> radius of what the attacker holds; default ``LEVELS``.
+        modalities: What the attacker holds where a level does not say; default all images and volumes.
+        tables: Table -> radius in standard deviations of training; tables are else out of his hands.
+        each_modality: Also each modality alone, at the middle level.
+        tasks: Which are attacked; default all.
+        together: Also all tasks at once; a study is broken where all its answers are wrong.
+        studies: So many, drawn at random; default all with a label.
+        modes: Also, at the middle level, a random network with its noise off and with the draws of the deployed model.
+        max_draws: The most draws of a random network that a gradient is averaged over.
+        repeats: Fresh draws by which a random network is scored.
+        batch_size: Studies at a time.
+        seed: Of the attacks and the choice of studies.
+        audit: Also look for signs that gradients are masked.
+        i_know: Measure by a suite that does not fit the network; the card says that its figures are not reliable.
+        out: Folder of the results; default the run.
+        data_root: Where the images lie now.
+        skip_bad: Leave studies with an unreadable image out.
+        cache: Folder of decoded images.
+        device: As ``mailnet.bundle.load`` takes it.
+        redraws: Also give the draws of the intervals, by which networks are compared in pairs.
+        say: Called with a line for the user.
+
+    Returns:
+        The card; no identifier of a study is in it. ``docs/robustness.md`` explains its keys.
+
+    Raises:
+        ConfigError: A choice that does not fit the run, as an unknown modality, or a suite that does not fit it.
+        RunError: The run cannot be read, ``out`` is another run, or the files cannot be written.
+        DataError: The data cannot be read, or no study has a label.
+    """
+    began = time.monotonic()
+    folder = _folder(Path(run), study, out)
+    _check_counts(max_draws, repeats)
+    predictor = load(run, device)
+    predictor.model.requires_grad_(False)  # gradients of weights would be computed for nothing
+    data = load_studies(predictor, Path(run), None if study is None else Path(study), split, data_root,
+                        skip_bad=skip_bad, cache=cache)  # fmt: skip
+    kind, levels = choose_levels(data, norm, eps, modalities, tables or {})
+    attacked = choose_attacked(data, choose_tasks(predictor, data, tasks), together)
+    chosen = list(dict.fromkeys(task for group in attacked for task in group))
+    held = list(dict.fromkeys(name for level in levels for name in level))
+    rows = choose_rows(data, chosen, held, studies, seed, split)
+    batches = make_batches(data, rows, batch_size)
+    random = draws_numbers(
+        predictor.model, [read_batch(data, part[:8], predictor.device) for part in one_of_each_kind(data, batches)]
+    )
+    used, reasons = choose_suite(suite, random, i_know)
+    model = describe_model(predictor, Path(run))
+    settings = {
+        "mailnet": mailnet.__version__, "weights": model["weights"], "studies": digest_studies(data, rows),
+        "split": split, "suite": used.as_dict(), "norm": kind, "eps": levels, "each_modality": each_modality,
+        "attacked": attacked, "modes": modes, "max_draws": max_draws, "repeats": repeats, "batch_size": batch_size, "seed": seed,
+        "device": predictor.device.type,
+    }  # fmt: skip
+    state = State(folder, settings)
+    if state.resumed:
+        say("Going on with the measurement that was stopped")
+    elif state.replaced:
+        say("A measurement with other settings was stopped here; it is thrown away")
+    middle = levels[middle_of(levels)]
+    boxes = {name: (low.to(predictor.device), high.to(predictor.device))
+             for name, (low, high) in table_boxes(data).items()}  # fmt: skip
+    threat = Threat(kind, middle, {name: box for name, box in boxes.items() if name in middle})
+    alignment = state.note("alignment")
+    if random and alignment is None:
+        batch = read_batch(data, max(batches, key=len)[:ALIGNED], predictor.device)
+        alignment = _align(predictor, batch, threat, chosen, max_draws, seed)
+        state.keep_note("alignment", alignment)
+    draws = alignment["draws"] if alignment and used.averages else 1
+    source = get_noise(predictor.model)
+    cells = plan_cells(kind, levels, attacked, used, random=random, draws=draws, each_modality=each_modality,
+                       modes=modes and source is not None)  # fmt: skip
+    if source is not None and not random:  # it has a source of noise that gives none
+        cells = [replace(cell, noise="frozen") for cell in cells]
+    attacker = Attacker(predictor.model, predictor.tasks, cells, boxes, repeats, seed)
+    found = []
+    steps = sum(len(part) * len(get_suite(cell.suite).members) for part in batches for cell in cells)
+    with progress("Attacking studies", steps) as advance:
+        for number, part in enumerate(batches):
+            done = state.batch(number)
+            if done is None:
+                done = attack_batch(attacker, number, read_batch(data, part, predictor.device), state, advance)
+                state.finish(number, done)
+            else:
+                advance(len(part) * sum(len(get_suite(cell.suite).members) for cell in cells))
+            found.append(done)
+    audits = None
+    if audit:
+        audits = audit_tasks(predictor, data, rows, threat, attacked, draws=draws, seed=seed, state=state,
+                             noise=next(cell.noise for cell in cells if cell.exemplary))  # fmt: skip
+        reasons += audit_reasons(audits)
+    card = {
+        "format": FORMAT,
+        "mailnet": mailnet.__version__,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "study": data.config.name,
+        "external": study is not None,
+        "split": split,
+        "n": len(rows),
+        "of": len(data),
+        "groups": int(data.frame["group"].iloc[rows].nunique()),
+        "seed": seed,
+        "device": str(predictor.device),
+        "model": model,
+        "random": random,
+        "suites": {name: get_suite(name).as_dict()["members"]
+                   for name in dict.fromkeys([used.name, *(cell.suite for cell in cells)])},
+        "suite": used.name,
+        "threat": {
+            "norm": kind,
+            "levels": levels,
+            "middle": middle_of(levels),
+            "tables": describe_tables(data, tables or {}),
+        },
+        "tasks": {name: {"kind": data.tasks[name].kind, "classes": list(data.tasks[name].classes)} for name in chosen},
+        "alignment": alignment,
+        "repeats": repeats if random else 1,
+        "bootstrap": data.config.evaluation.bootstrap,
+        "cells": [describe_cell(cell, number, data, batches, found, redraws=redraws)
+                  for number, cell in enumerate(cells)],
+        "examples": write_examples(folder, data, cells, batches, found),
+        "audit": audits,
+        "unreliable": bool(reasons),
+        "reasons": reasons,
+        "seconds": 0.0,
+    }  # fmt: skip
+    card["seconds"] = round(max(time.monotonic() - began, sum(cell["seconds"] for cell in card["cells"])), 1)
+    write_json(folder / FILE, card)
+    state.remove()
+    return card
+
+
+def _align(
+    predictor: Predictor, batch: Batch, threat: Threat, tasks: Sequence[str], max_draws: int, seed: int
+) -> dict[str, Any]:
+    problem = Problem(
+        predictor.model, batch, threat, Objective(tasks=tasks), draws=2
+    )  # 2: whether it draws is looked at
+    generator = torch.Generator().manual_seed(seed_of(seed, "alignment"))
+    measured = measure_alignment(problem.with_draws(1, generator=generator), cap=max_draws)
+    return {**measured.as_dict(), "aim": AIM, "capped": measured.draws != measured.wanted}
+
+
+def _folder(run: Path, study: str | Path | None, out: str | Path | None) -> Path:
+    folder = run if out is None else Path(out)
+    own = folder.resolve() == run.resolve()
+    if study is not None and own:
+        raise ConfigError(
+            "a measurement on another study would replace the run's own", remedy="Give a folder for it with --out"
+        )
+    if not own and (folder / "run.json").is_file():
+        raise RunError("holds another run", file=folder, remedy="Choose another folder with --out")
+    return folder
+
+
+def _check_counts(max_draws: int, repeats: int) -> None:
+    for name, count, usual in (("max_draws", max_draws, 50), ("repeats", repeats, 20)):
+        if count < 1:
+            raise ConfigError(f"{name} must be at least 1, got {count}", remedy=f"Usual is {usual}")
