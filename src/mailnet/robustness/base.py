@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -12,12 +12,12 @@ from torch import Tensor
 
 from mailnet.bundle import Predictor
 from mailnet.nn.heads import probabilities
-from mailnet.nn.noise import get_noise, set_noise
-from mailnet.nn.reference.robust import RPFConv
-from mailnet.nn.rpan import RandomProjectionConv
+from mailnet.nn.noise import NoiseKind, get_noise, set_noise
 from mailnet.specs import TaskSpec
 
 BaseNoise: TypeAlias = Literal["sample", "off"]
+# What is drawn for each study of a batch by itself; weights are drawn once a forward pass.
+OF_STUDIES = ("channel_noise", "spatial_noise", "attention_noise")
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ def find_questions(tasks: Mapping[str, TaskSpec], chosen: Sequence[str]) -> list
 class BaseClassifier:
     """Answers questions about noisy copies of one study.
 
-    Every copy must be judged independently. A random network therefore draws numbers of its own for each copy; random
-    filters, which are drawn once a forward pass, allow one copy at a time.
+    Every copy must be judged independently. A random network therefore draws numbers of its own for each copy; where
+    weights are random, as filters are, which are drawn once a forward pass, only one copy is judged at a time.
 
     Args:
         predictor: The model.
@@ -79,8 +79,7 @@ class BaseClassifier:
     def __init__(self, predictor: Predictor, questions: Sequence[Question], noise: BaseNoise) -> None:
         self.predictor, self.questions = predictor, list(questions)
         self.noise: BaseNoise | None = noise if get_noise(predictor.model) is not None else None
-        kinds = RandomProjectionConv, RPFConv
-        self.singly = self.noise == "sample" and any(isinstance(m, kinds) for m in predictor.model.modules())
+        self.singly = self.noise == "sample" and not _kinds_drawn(predictor) <= set(OF_STUDIES)
 
     def start(self, generator: torch.Generator) -> None:
         """Let a random network draw from a generator from now on."""
@@ -100,3 +99,24 @@ class BaseClassifier:
         found = {name: probabilities(spec, logits[name].float()).cpu().numpy()
                  for name, spec in self.predictor.tasks.items()}  # fmt: skip
         return {question.name: question.answers(found) for question in self.questions}
+
+
+@torch.inference_mode()
+def _kinds_drawn(predictor: Predictor) -> set[str]:
+    """Return for what a random network draws numbers in a forward pass."""
+    found: set[str] = set()
+    source = set_noise(predictor.model, "sample", generator=torch.Generator().manual_seed(0))
+    draw = source.draw
+
+    def noted(kind: NoiseKind, *given: Any, **named: Any) -> Tensor:
+        found.add(kind)
+        return draw(kind, *given, **named)
+
+    source.draw = noted  # type: ignore[method-assign]
+    predictor.model(
+        {
+            name: torch.zeros(1, spec.channels, *(spec.size or ()), device=predictor.device)
+            for name, spec in predictor.modalities.items()
+        }
+    )
+    return found

@@ -77,7 +77,7 @@ def motion(x: Tensor, share: float, generator: Generator) -> Tensor:
     place = rows / x.shape[-2]  # time runs from the lowest to the highest frequency, [-0.5, 0.5)
     part = torch.stack([place >= per_image(x, start[:, k]) for k in range(SEGMENTS - 1)]).sum(0)
     middle = (start <= 0).sum(1)
-    moves = moves - moves[torch.arange(len(x)), middle][:, None]
+    moves = moves - moves[torch.arange(len(x), device=x.device), middle][:, None]
     phase = torch.zeros((), device=x.device)
     for k in range(SEGMENTS):
         down, across = (per_image(x, moves[:, k, axis]) * share for axis in range(2))
