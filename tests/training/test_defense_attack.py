@@ -166,3 +166,20 @@ def test_the_mean_of_draws_is_what_is_followed() -> None:
     expected = space.clean + 0.25 * functional.normalize(mean, dim=1)
     known = batch.targets["grade"] >= 0
     torch.testing.assert_close(x[known], expected[known].clamp(0, 1))
+
+
+@pytest.mark.parametrize("name", ["pgd_at", "trades", "free"])
+def test_validation_studies_are_attacked_in_the_whole_radius_within_ball_and_box(name: str) -> None:
+    network = Taught([CT, MR, CLINIC], [TWO, THREE, STAGE, SIGNS], hidden=6).eval()
+    batch = studies(network, absent={"ct": [1], "mr": [0, 3]})
+    defense = defense_of(name, {"ct": 0.3}, warmup=0.9, validation_steps=7)
+    found = defense.disturb(network, batch, torch.Generator().manual_seed(0))
+    change = found.inputs["ct"] - batch.inputs["ct"]
+    assert float(change.abs().max()) == pytest.approx(0.3)
+    assert bool((change[1] == 0).all())
+    assert float(found.inputs["ct"].min()) >= 0
+    assert float(found.inputs["ct"].max()) <= 1
+    assert torch.equal(found.inputs["mr"], batch.inputs["mr"])
+    assert torch.equal(found.inputs["clinic"], batch.inputs["clinic"])
+    alone = studies(Taught([CLINIC], [TWO]))
+    assert defense.disturb(network, alone, torch.Generator()) is alone

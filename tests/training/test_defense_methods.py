@@ -71,7 +71,7 @@ def test_the_attack_raises_what_is_minimised(name: str) -> None:
     totals = []
     for step in (1e-6, 0.25):  # of no length, and of the default
         losses = defense_of(name, {"ct": 0.3, "mr": 0.3}, step=step).backward(lesson_of(network, batch))
-        totals.append(float(torch.stack(list(losses.values())).sum()))
+        totals.append(torch.stack(list(losses.values())).sum().item())
     assert totals[1] > totals[0]
 
 
@@ -104,7 +104,7 @@ def test_weights_are_perturbed_for_the_gradient_alone(name: str) -> None:
     network.zero_grad()
     losses = defense._losses(lesson, network, None, attacked)  # type: ignore[attr-defined]
     lesson.mean(losses).backward()
-    assert float(lesson.mean(losses)) > float(total)
+    assert lesson.mean(losses).item() > total.item()
     for key, loss in losses.items():
         assert found[key].item() == pytest.approx(loss.item(), rel=1e-4)
     for key, gradient in gradients(network).items():
@@ -132,7 +132,7 @@ def test_alignment_is_one_minus_the_cosine_of_two_gradients() -> None:
     batch.inputs["ct"] = 0.4 + 0.2 * batch.inputs["ct"]
     lesson = lesson_of(network, batch)
     plain, aligned = (defense_of("fast", {"ct": 0.2}, alignment=weight) for weight in (None, 3.0))
-    less, more = (float(defense.backward(lesson)["grade"]) for defense in (plain, aligned))
+    less, more = (defense.backward(lesson)["grade"].item() for defense in (plain, aligned))
     space = aligned._space(lesson)  # type: ignore[attr-defined]
     point = space.random(torch.Generator().manual_seed(lesson.seed + 1))
     # The sign of the loss's slope by the logit is the same at both ends, so that it does not matter.

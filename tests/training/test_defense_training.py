@@ -190,6 +190,13 @@ def test_a_stopped_training_goes_on_bit_for_bit(
     assert lasting(read_history(tmp_path / "run")) == lasting(read_history(tmp_path / "whole"))
 
 
+@pytest.mark.parametrize("name", ["pgd_at", "free"])
+def test_divergence_is_named_as_such(name: str, data: StudyData, tmp_path: Path) -> None:
+    wild = {"learning_rate": 1e30, "gradient_clip": None, "warmup": 0.0, "epochs": 1}
+    with pytest.raises(RunError, match=r"diverged.*learning_rate"):
+        train(defended(data.config, {"name": name}, **wild), tmp_path / "run", data=data, progress=False)
+
+
 def test_a_run_is_not_continued_with_another_defence(data: StudyData, tmp_path: Path) -> None:
     config = defended(data.config, {"name": "gaussian"}, epochs=1)
     train(config, tmp_path / "run", data=data, progress=False)

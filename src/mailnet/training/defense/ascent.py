@@ -85,5 +85,8 @@ def ascend(
 
 
 def climbed(space: Space, x: Tensor, gradient: Tensor, step: float) -> Tensor:
-    """Return rows (B, D) after a step of ``step`` radii along the gradient, drawn back into ball and box."""
-    return space.project(x + step * space.steepest(gradient) * space.spread(space.radius))
+    """Return rows (B, D) after a step of ``step`` radii along the gradient, drawn back into ball and box.
+
+    What is not a number moves nothing: a training that diverges is stopped for its loss, not for its inputs.
+    """
+    return space.project(x + step * space.steepest(gradient.nan_to_num()) * space.spread(space.radius))
