@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -123,3 +125,10 @@ def test_what_is_wrong_is_named() -> None:
         corrupt(x, "blur", 6, seeded())
     with pytest.raises(ValueError, match="images"):
         corrupt(torch.zeros(1, 8), "blur", 1, seeded())
+
+
+def test_the_documentation_has_the_table() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "damage.md").read_text(encoding="utf-8")
+    for kind, corruption in CORRUPTIONS.items():
+        values = ", ".join(f"{value:g}" for value in corruption.values)
+        assert re.search(rf"^\| `{kind}` \|[^|]*\| {values} \| {re.escape(corruption.meaning)} \|", text, re.M), kind

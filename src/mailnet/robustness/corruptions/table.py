@@ -1,9 +1,9 @@
 """Every corruption with its five strengths: the one place where these numbers stand.
 
 Sources: Hendrycks and Dietterich, "Benchmarking neural network robustness to common corruptions and perturbations",
-ICLR 2019 (ImageNet-C), whose strengths are kept where it has the corruption, lengths being shares of the side, so that
-they mean the same at every size; Perez-Garcia et al., "TorchIO", Comput Methods Programs Biomed 2021, and MONAI, for
-what happens in MR scanners; Di Salvo et al., "MedMNIST-C", 2024, for which corruption occurs where.
+ICLR 2019 (ImageNet-C), whose strengths of noise, contrast, pixelation and JPEG these are; lengths are shares of the
+side, so that they mean the same at every size; Perez-Garcia et al., "TorchIO", Comput Methods Programs Biomed 2021,
+and MONAI for what happens in MR scanners; after Di Salvo et al., "MedMNIST-C", 2024, where each is met.
 """
 
 from __future__ import annotations
