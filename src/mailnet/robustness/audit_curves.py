@@ -1,0 +1,114 @@
+"""Checks of curves: accuracy under attack against the radius, against steps, and against averaged draws.
+
+Sources: Athalye, Carlini, Wagner, "Obfuscated gradients give a false sense of security", ICML 2018; Carlini et al., "On
+evaluating adversarial robustness", 2019.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mailnet.attacks import get_attack
+from mailnet.robustness.audit_bench import Bench, Left
+from mailnet.robustness.audit_check import Check, absent, exceeds
+
+SETTLED = 0.05  # of the studies, which more steps or draws may still gain
+TRAVEL = 2.5  # radii that all steps of a climb cover together
+SHORT = 10  # steps at each number of draws
+
+
+def reaches_zero(bench: Bench) -> Check:
+    """Nothing stands once the attacker may do anything."""
+    whole = bench.whole()
+    left = bench.reference(whole)
+    figure = {"at": whole, "accuracy": left.accuracy}
+    meaning = (
+        "Attacks that may change inputs into anything still fail, so it is not robustness that stops them; unless the"
+        " network answers the same whatever it is shown (see 'ignored' under no_zero_gradients)."
+    )
+    wanted = f"At most {bench.floor:.0%} of the studies stand where the radius covers the whole range"
+    return Check("reaches_zero", left.accuracy <= bench.floor, figure, wanted, meaning, _points(bench.curve))
+
+
+def falls_with_radius(bench: Bench) -> Check:
+    """Larger balls leave no more."""
+    wanted = "A larger radius never leaves more than a smaller one (1% allowed beyond chance)"
+    meaning = "Attacks lose their way in larger balls, which hold all points of the smaller ones."
+    return _falls("falls_with_radius", bench.curve, wanted, meaning)
+
+
+def steps_curve(bench: Bench) -> tuple[Check, Check]:
+    """More steps leave no more; the last ones gain next to nothing."""
+    problem = bench.climbing(bench.at(bench.telling))
+    found: dict[float, Left] = {}
+    for steps in bench.effort.steps:
+        step = min(TRAVEL / steps, 1.0)
+        found[steps] = bench.named(problem, "pgd", "steps", steps=steps, step=step, early_drop=False)
+    wanted = "More steps of PGD, each so much shorter, never leave more than fewer do (1% allowed beyond chance)"
+    meaning = "Gradients lead astray: following them more closely finds less."
+    falls = _falls("falls_with_steps", found, wanted, meaning, at=bench.telling)
+    before, last = list(found)[-2:]
+    gain = found[before].share - found[last].share
+    figure = {"at": bench.telling, "steps": last, "gain_of_the_last": float(gain.mean())}
+    suffice = Check(
+        "steps_suffice",
+        _settled(found[before], found[last]),
+        figure,
+        f"{last} steps leave at most {SETTLED:.0%} less than {before} do",
+        "Attacks stop too early: more steps find more.",
+        falls.curve,
+    )
+    return falls, suffice
+
+
+def draws_converged(bench: Bench) -> Check:
+    """More averaged draws than are in use find no more."""
+    name = "draws_converged"
+    wanted = (
+        f"The most draws leave at most {SETTLED:.0%} less than the next fewer and than those in use, by fresh draws"
+    )
+    if not bench.random:
+        return absent(name, "The network draws no random numbers.", wanted)
+    problem = bench.climbing(bench.at(bench.telling))
+    attack = get_attack("apgd")
+    found: dict[float, Left] = {}
+    for draws in sorted({*bench.effort.draws, bench.draws}):
+        found[draws] = bench.run(
+            problem.with_draws(draws), lambda part, generator: attack(part, steps=SHORT, generator=generator), "eot"
+        )
+    before, last = list(found)[-2:]
+    gains = {"gain_of_the_last": before, "gain_over_draws_in_use": bench.draws}
+    figure = {
+        "at": bench.telling,
+        "draws": bench.draws,
+        "most_draws": last,
+        **{key: found[few].accuracy - found[last].accuracy for key, few in gains.items()},
+    }
+    passed = all(_settled(found[few], found[last]) for few in gains.values())
+    meaning = "Averaging more draws finds more: the accuracy under attack is too high by what is missing."
+    return Check(name, passed, figure, wanted, meaning, _points(found))
+
+
+def _settled(fewer: Left, more: Left) -> bool:
+    gain = fewer.share - more.share
+    return float(gain.mean()) <= SETTLED
+
+
+def _falls(name: str, found: Mapping[float, Left], wanted: str, meaning: str, **extra: Any) -> Check:
+    """Each point against the lowest before it, on the same studies."""
+    keys = list(found)
+    lowest, passed, rise, where = keys[0], True, 0.0, None
+    for key in keys[1:]:
+        more = found[key].share - found[lowest].share
+        passed &= not exceeds(more)
+        if float(more.mean()) > rise:
+            rise, where = float(more.mean()), key
+        if found[key].accuracy < found[lowest].accuracy:
+            lowest = key
+    figure = {**extra, "largest_rise": rise, "rise_at": where}
+    return Check(name, passed, figure, wanted, meaning, _points(found))
+
+
+def _points(found: Mapping[float, Left]) -> tuple[tuple[float, float], ...]:
+    return tuple((float(key), left.accuracy) for key, left in found.items())
