@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from damaged_run import write_run
 from factory import read_table, write_table
 from mailnet.bundle import Predictor, load
 from mailnet.cli import main
-from mailnet.data.config import load_config
+from mailnet.data.config import ImageConfig, VolumeConfig, load_config
 from mailnet.data.preprocess import to_unit
 from mailnet.data.study import StudyData, load_study
 from mailnet.errors import ConfigError, DataError, RunError
@@ -24,6 +25,7 @@ from mailnet.metrics import measure
 from mailnet.robustness.damage import measure_damage
 from mailnet.robustness.damaged import predict_damaged, predict_swapped, swap_partners
 from mailnet.robustness.harm import Harm, Reader, Reading
+from mailnet.robustness.pictures import plane_of
 
 KINDS, SEVERITIES = ["blur", "gaussian_noise"], [1, 5]
 
@@ -206,3 +208,18 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         out = capsys.readouterr().out
         assert (ended.value.code or 0, words in out) == (0, True)
     assert list(json.loads(out)["modalities"]) == ["ct"]
+
+
+def test_pictures_show_the_middle_of_volumes_and_of_neighbouring_planes() -> None:
+    volume = torch.rand(1, 1, 9, 300, 150)
+    sections = {
+        "ct": VolumeConfig(kind="volume", size=[9, 300, 150], spacing=[3, 1, 1]),
+        "mr": ImageConfig(kind="image", size=20, slice="middle", neighbours=1),
+    }
+    data: Any = SimpleNamespace(config=SimpleNamespace(modalities=sections))
+    shown = plane_of(volume, data, "ct")
+    assert shown.shape == (128, 64)
+    assert shown.mean() / 255 == pytest.approx(float(volume[0, 0, 4].mean()), abs=0.01)
+    planes = torch.rand(1, 3, 20, 20)  # three neighbours, not three colours
+    expected = (planes[0, 1] * 255).round().to(torch.uint8).numpy()
+    assert np.array_equal(plane_of(planes, data, "mr"), expected)

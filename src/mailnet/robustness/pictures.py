@@ -46,14 +46,15 @@ def write_pictures(
         if len(having):
             x = StudyDataset(data).batch(having[:1]).inputs[name]
             several = [x, *(corrupt(x, kind, SEVERITY, seeded(seed, name, kind, "picture")) for kind in kinds)]
-            arrays[f"images_{len(shown)}"] = np.stack([_plane(each, data, name) for each in several])
+            arrays[f"images_{len(shown)}"] = np.stack([plane_of(each, data, name) for each in several])
             shown.append(name)
     with replacing(folder / FILE) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)
     return {"file": FILE, "severity": SEVERITY, "kinds": list(kinds), "modalities": shown}
 
 
-def _plane(x: Tensor, data: StudyData, name: str) -> np.ndarray:
+def plane_of(x: Tensor, data: StudyData, name: str) -> np.ndarray:
+    """Return what is shown of one study, (H, W) or (H, W, 3) uint8 of at most 128 pixels a side."""
     section = data.config.modalities[name]
     if isinstance(section, ImageConfig):  # of neighbouring planes the wanted one lies in the middle
         x = x[:, section.neighbours * section.channels :][:, : section.channels]
