@@ -112,16 +112,16 @@ def test_weights_are_perturbed_for_the_gradient_alone(name: str) -> None:
 
 
 class Curved(Taught):
-    """One logit, a quadratic of the image, whose gradients are known: x * curve + slope."""
+    """One logit, a quadratic of the images, whose gradients are known: x * curve + straight."""
 
     def __init__(self) -> None:
-        super().__init__([CT], [TWO])
+        super().__init__([CT, MR], [TWO])
         generator = torch.Generator().manual_seed(8)
-        self.curve = nn.Parameter(torch.randn(9, generator=generator))
-        self.straight = nn.Parameter(torch.randn(9, generator=generator))
+        self.curve = nn.Parameter(torch.randn(17, generator=generator))
+        self.straight = nn.Parameter(torch.randn(17, generator=generator))
 
     def forward(self, inputs: object, present: object = None) -> dict[str, Tensor]:
-        x = inputs["ct"].flatten(1)  # type: ignore[index]
+        x = torch.cat([inputs[name].flatten(1) for name in ("ct", "mr")], 1)  # type: ignore[index]
         value = (x.square() / 2) @ self.curve + x @ self.straight
         return {"grade": torch.stack([torch.zeros_like(value), value], 1)}
 
@@ -129,14 +129,15 @@ class Curved(Taught):
 def test_alignment_is_one_minus_the_cosine_of_two_gradients() -> None:
     network = Curved().train()
     batch = studies(network)
-    batch.inputs["ct"] = 0.4 + 0.2 * batch.inputs["ct"]
+    batch.inputs = {name: 0.4 + 0.2 * x for name, x in batch.inputs.items()}
     lesson = lesson_of(network, batch)
-    plain, aligned = (defense_of("fast", {"ct": 0.2}, alignment=weight) for weight in (None, 3.0))
+    plain, aligned = (defense_of("fast", {"ct": 0.2, "mr": 0.02}, alignment=weight) for weight in (None, 3.0))
     less, more = (defense.backward(lesson)["grade"].item() for defense in (plain, aligned))
     space = aligned._space(lesson)  # type: ignore[attr-defined]
     point = space.random(torch.Generator().manual_seed(lesson.seed + 1))
     # The sign of the loss's slope by the logit is the same at both ends, so that it does not matter.
-    first, second = (x * network.curve + network.straight for x in (space.clean, point))
+    radii = torch.tensor([0.2] * 9 + [0.02] * 8)
+    first, second = (radii * (x * network.curve + network.straight) for x in (space.clean, point))
     known = batch.targets["grade"] >= 0
     term = 1 - functional.cosine_similarity(first, second)[known].mean()
     assert more - less == pytest.approx(3 * term.item(), rel=1e-3)

@@ -190,11 +190,22 @@ def test_a_stopped_training_goes_on_bit_for_bit(
     assert lasting(read_history(tmp_path / "run")) == lasting(read_history(tmp_path / "whole"))
 
 
+def test_losses_are_means_over_all_steps_of_a_batch(data: StudyData, tmp_path: Path) -> None:
+    still = {"learning_rate": 1e-12, "augment": False, "modality_dropout": 0.0, "epochs": 1}
+    losses = []
+    for replays in (1, 3):
+        defense = {"name": "free", "eps": 1e-6, "replays": replays, "validation_steps": 1}
+        config = defended(data.config, defense, **still)
+        losses.append(train(config, tmp_path / str(replays), data=data, progress=False).history[0]["train"]["loss"])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
 @pytest.mark.parametrize("name", ["pgd_at", "free"])
 def test_divergence_is_named_as_such(name: str, data: StudyData, tmp_path: Path) -> None:
+    defense = {"name": name, "norm": "l2", "eps": 0.5}
     wild = {"learning_rate": 1e30, "gradient_clip": None, "warmup": 0.0, "epochs": 1}
     with pytest.raises(RunError, match=r"diverged.*learning_rate"):
-        train(defended(data.config, {"name": name}, **wild), tmp_path / "run", data=data, progress=False)
+        train(defended(data.config, defense, **wild), tmp_path / "run", data=data, progress=False)
 
 
 def test_a_run_is_not_continued_with_another_defence(data: StudyData, tmp_path: Path) -> None:

@@ -65,6 +65,20 @@ def test_going_on_takes_the_same_parts(data: StudyData) -> None:
         assert one.seed == other.seed
 
 
+def test_replays_of_a_step_are_of_the_same_parts(data: StudyData) -> None:
+    steps = epoch_steps(data, CONFIG, 2)
+    place = {"rank": 0, "processes": 1}
+    once = list(plan_epoch(steps, CONFIG, 2, labels=known, start=1, apart=0.5, **place))
+    parts = list(plan_epoch(steps, CONFIG, 2, labels=known, start=3, apart=0.5, replays=3, **place))
+    assert len(parts) == 3 * len(once)
+    for number, part in enumerate(parts):
+        step, within = divmod(number, 3 * CONFIG.accumulate)
+        same = once[step * CONFIG.accumulate + within % CONFIG.accumulate]
+        assert np.array_equal(part.rows, same.rows)
+        assert (part.seed, part.shares, part.last) == (same.seed, same.shares, same.last)
+        assert (part.replay, part.number) == divmod(within, CONFIG.accumulate)
+
+
 def test_modality_dropout_has_a_default_a_regime() -> None:
     assert hidden_share(CONFIG, "paired") == 0.1
     assert hidden_share(CONFIG, "unpaired") == 0.5
