@@ -11,6 +11,7 @@ from masked import FINDING, Net, Rippled, clipped, half_quantised, lying, quanti
 from mailnet.attacks import Objective, Threat
 from mailnet.nn.batch import Batch
 from mailnet.robustness.audit import PARTS, Audit, run_audit
+from mailnet.robustness.audit_bench import LEAST
 from mailnet.robustness.audit_check import Check
 from mailnet.robustness.audit_effort import SHORT, Effort
 from mailnet.specs import TaskSpec
@@ -171,6 +172,24 @@ def test_l2_and_networks_met_without_their_noise() -> None:
     assert not found.random
     assert found.passed
     assert check(found, "draws_converged").passed is None
+
+
+def test_an_attacker_of_one_modality_need_not_break_everything() -> None:
+    def faint(x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([0.5 + 0.05 * (x[:, :16] - 0.5), x[:, 16:]], 1)
+
+    model = Net(faint)
+    found = audit(model, threat=Threat("linf", {"ct": 0.05}))
+    seen = check(found, "reaches_zero")
+    assert seen.passed is None
+    assert "does not hold all" in seen.meaning
+    assert seen.figure["accuracy"] > 0.01
+    assert found.passed
+    # Of studies that lack the other modality he holds all.
+    batch = studies(model, absent={"pet": torch.arange(60) < 30})
+    seen = check(audit(model, batch=batch, threat=Threat("linf", {"ct": 0.05})), "reaches_zero")
+    assert LEAST <= seen.figure["studies_wholly_held"] < 40
+    assert seen.passed
 
 
 def test_what_says_nothing_is_refused() -> None:

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mailnet.attacks import get_attack
-from mailnet.robustness.audit_bench import Bench, Left
+import torch
+from torch import Tensor
+
+from mailnet.attacks import Problem, get_attack
+from mailnet.robustness.audit_bench import LEAST, Bench, Left
 from mailnet.robustness.audit_check import Check, absent, exceeds
 
 SETTLED = 0.05  # of the studies, which more steps or draws may still gain
@@ -19,16 +22,31 @@ SHORT = 10  # steps at each number of draws
 
 
 def reaches_zero(bench: Bench) -> Check:
-    """Nothing stands once the attacker may do anything."""
+    """Nothing stands once the attacker may do anything to all that a study has."""
     whole = bench.whole()
-    left = bench.reference(whole)
-    figure = {"at": whole, "accuracy": left.accuracy}
+    left, held = bench.reference(whole), holds_all(bench.problem)
+    figure = {"at": whole, "accuracy": left.accuracy, "studies_wholly_held": int(held.sum())}
     meaning = (
         "Attacks that may change inputs into anything still fail, so it is not robustness that stops them; unless the"
         " network answers the same whatever it is shown (see 'ignored' under no_zero_gradients)."
     )
-    wanted = f"At most {bench.floor:.0%} of the studies stand where the radius covers the whole range"
-    return Check("reaches_zero", left.accuracy <= bench.floor, figure, wanted, meaning, _points(bench.curve))
+    wanted = f"At most {bench.floor:.0%} of the studies that the attacker wholly holds stand where all is in reach"
+    passed: bool | None = None
+    if int(held.sum()) >= LEAST:
+        figure["accuracy_of_these"] = float(left.share[held].mean())
+        passed = figure["accuracy_of_these"] <= bench.floor
+    else:
+        meaning = "The attacker does not hold all that studies have, so the rest may well keep answers right."
+    return Check("reaches_zero", passed, figure, wanted, meaning, _points(bench.curve))
+
+
+def holds_all(problem: Problem) -> Tensor:
+    """Return (B,) bool, whether the attacker may change every value of every modality that a study has."""
+    space = problem.space
+    others = [here for name, here in problem.batch.present.items() if name not in space.names]
+    known = torch.stack([problem.batch.present[name] for name in space.names], 1).to(space.clean)  # (B, M)
+    held = (space.free | (space.spread(known) == 0)).all(1)
+    return held & ~torch.stack(others).any(0) if others else held
 
 
 def falls_with_radius(bench: Bench) -> Check:

@@ -79,7 +79,9 @@ def clips_hide_nothing(bench: Bench) -> Check:
     for factor in bench.factors:
         plain, through = bench.reference(factor), bench.suite_on(smoothed(bench.at(factor)), "smooth", factor)
         less = plain.share - through.share
-        figure |= _named(factor, plain=plain.accuracy, through=through.accuracy, missed=beyond_chance(less))
+        figure |= _named(
+            factor, plain=plain.accuracy, through=through.accuracy, beyond_chance=max(0.0, beyond_chance(less))
+        )
         passed &= not exceeds(less)
     meaning = "Clips that are flat hide gradients: attack with straight_through."
     return Check(name, passed, figure, wanted, meaning)
