@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from fractions import Fraction
 from typing import Any, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
-from mailnet.data.config.base import Section
+from mailnet.data.config.base import Section, read_length
 from mailnet.data.config.modalities import ModalityConfig
 
 DefenseName: TypeAlias = Literal["pgd_at", "trades", "mart", "free", "fast", "gaussian"]
@@ -27,17 +25,6 @@ PRESETS: dict[DefenseName, dict[str, Any]] = {
     "free": _VALIDATED | _ATTACKED | {"step": 1.0, "replays": 4},
     "gaussian": _VALIDATED | {"sigma": 0.25},
 }
-
-
-def _length(value: Any) -> Any:
-    """Read a radius or deviation: a number, or as ``"4/255"`` where images have values of 8 bits."""
-    try:
-        number = float(Fraction(value) if isinstance(value, str) else value)
-    except (ValueError, TypeError, ZeroDivisionError):
-        raise ValueError(f"is a number or a fraction such as 4/255, or modality: number; got {value!r}") from None
-    if not (math.isfinite(number) and number > 0):
-        raise ValueError(f"must be positive, got {value}")
-    return number
 
 
 class DefenseConfig(Section):
@@ -91,8 +78,8 @@ class DefenseConfig(Section):
         if isinstance(value, dict):
             if not value:
                 raise ValueError("names no modality")
-            return {name: _length(one) for name, one in value.items()}
-        return None if value is None else _length(value)
+            return {name: read_length(one) for name, one in value.items()}
+        return None if value is None else read_length(value)
 
     @model_validator(mode="after")
     def _radius(self) -> DefenseConfig:
