@@ -2,6 +2,8 @@
 
     python benchmarks/oracle.py GOLDEN [--attack apgd_ce apgd_t ...] [--norm linf l2 l1] [--first 400] [--seed 0]
 
+``suite`` is the standard suite, attack after attack on what still stands.
+
 GOLDEN is attack_oracle.npz: the network's weights, images, radii and, for each official attack, which images stayed
 correct. Budgets are those of the recording: 100 iterations, 7 wrong classes, Square 1,000 queries. For ``l1``, of which
 nothing is recorded, the radius is 3 and the table shows ours only.
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,8 @@ from torch import Tensor, nn
 from mailnet.attacks import Problem, Threat, get_attack, list_attacks
 from mailnet.cli.output import print_table
 from mailnet.nn.batch import Batch
+from mailnet.robustness.run_suite import Progress, run_suite
+from mailnet.robustness.suites import get_suite
 from mailnet.specs import ModalitySpec, TaskSpec
 
 L1 = 3.0
@@ -77,8 +82,18 @@ def official(arrays: dict[str, Any], attack: str, norm: str) -> Any:
     return arrays.get(f"{RECORDED.get(norm)}.{attack.replace('_', '-')}.correct")
 
 
+def suite_on(studies: Problem, seed: int) -> Progress:
+    """Return where the standard suite of the recorded budgets ends."""
+    standard = get_suite("standard")
+    members = [replace(m, options={**m.options, **OPTIONS.get(m.attack, {})}) for m in standard.members]
+    *_, last = run_suite(studies, replace(standard, members=members), seed=seed)
+    return last
+
+
 def attacked(studies: Problem, attack: str, seed: int) -> Tensor:
     """Return what an attack of the recorded budget makes of the images."""
+    if attack == "suite":
+        return suite_on(studies, seed).x
     generator = torch.Generator().manual_seed(seed)
     return get_attack(attack)(studies, generator=generator, **OPTIONS.get(attack, {}))
 
@@ -102,7 +117,9 @@ def row(arrays: dict[str, Any], attack: str, norm: str, first: int, seed: int) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("golden", type=Path, help="attack_oracle.npz")
-    parser.add_argument("--attack", nargs="+", default=["apgd_ce", "apgd_t", "square"], choices=list_attacks())
+    parser.add_argument(
+        "--attack", nargs="+", default=["apgd_ce", "apgd_t", "square"], choices=[*list_attacks(), "suite"]
+    )
     parser.add_argument("--norm", nargs="+", default=["linf", "l2"], choices=["linf", "l2", "l1"])
     parser.add_argument("--first", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)

@@ -137,8 +137,8 @@ def measure_robustness(
     settings = {
         "mailnet": mailnet.__version__, "weights": model["weights"], "studies": digest_studies(data, rows),
         "split": split, "suite": used.as_dict(), "norm": kind, "eps": levels, "each_modality": each_modality,
-        "attacked": attacked, "modes": modes, "max_draws": max_draws, "repeats": repeats, "batch_size": batch_size, "seed": seed,
-        "device": predictor.device.type,
+        "attacked": attacked, "modes": modes, "max_draws": max_draws, "repeats": repeats, "batch_size": batch_size,
+        "seed": seed, "device": predictor.device.type,
     }  # fmt: skip
     state = State(folder, settings)
     if state.resumed:
