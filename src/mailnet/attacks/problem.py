@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mailnet.attacks.clips import straight_through
+from mailnet.attacks.layout import Layout
 from mailnet.attacks.objective import Objective, labelled
 from mailnet.attacks.randomness import NoiseUse, drawing, is_random
 from mailnet.attacks.threat import Space, Threat
@@ -107,7 +108,7 @@ class Problem:
         self.draws, self.noise = draws, noise
         self._check_noise()
         self.questions = torch.zeros(len(batch), dtype=torch.long)  # forward passes spent on each study
-        self._rows = torch.arange(len(batch))
+        self._rows, self._layout = torch.arange(len(batch)), Layout()
 
     def __len__(self) -> int:
         return len(self.space)
@@ -180,7 +181,7 @@ class Problem:
                 given = self.inputs(point)
                 if transform is not None:
                     given |= transform({name: given[name] for name in self.space.names})
-                logits = self.model(given, self.batch.present)
+                logits = self._layout.ask(self.model, given, self.batch.present)
                 loss = self.objective.losses(self.tasks, logits, self.batch.targets)
                 if gradient:
                     (slope,) = torch.autograd.grad(loss.sum(), point)
@@ -224,7 +225,7 @@ class Problem:
         with torch.enable_grad(), self._drawing(), straight_through(self.smooth):
             for _ in range(self.draws):
                 point = x.detach().requires_grad_()
-                found = functions(self.model(self.inputs(point), self.batch.present))
+                found = functions(self._layout.ask(self.model, self.inputs(point), self.batch.present))
                 columns = [torch.autograd.grad(one.sum(), point, retain_graph=True)[0] for one in found.unbind(1)]
                 value = value + found.detach() / self.draws
                 gradient = gradient + torch.stack(columns, 1) / self.draws
