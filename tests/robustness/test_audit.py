@@ -17,7 +17,7 @@ from mailnet.robustness.audit_effort import SHORT, Effort
 from mailnet.specs import TaskSpec
 
 SMALL = Effort(
-    studies=40, suite=SHORT, ladder=4.0, steps=(1, 5, 20), queries=100, points=10, draws=(1, 5, 20), together=40
+    studies=40, suite=SHORT, ladder=4.0, steps=(1, 5, 20), queries=60, points=10, draws=(1, 5, 20), together=40
 )
 THREAT = Threat("linf", {"ct": 0.05, "pet": 0.05})
 

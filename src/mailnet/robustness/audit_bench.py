@@ -19,6 +19,7 @@ from mailnet.robustness.run_suite import Progress, run_suite, standing_share
 from mailnet.robustness.suites import Suite
 from mailnet.training.device import seed_of
 
+TRAVEL = 2.0  # radii that steps of equal length cover together
 LEAST = 10  # studies, below which comparisons say nothing
 STEPS = 20  # of a climb that joins the suite
 SMALLEST = 0.25  # radius of the curve, as a multiple of the threat's

@@ -17,6 +17,7 @@ class Effort:
         suite: The gradient attacks.
         ladder: By how much a radius of the curve is larger than the last.
         steps: Numbers of steps of the curve against steps.
+        iterations: Steps of what is compared with a single step; together they are two radii long.
         queries: Questions of the black-box attack.
         points: Random points of each kind for each study.
         draws: Numbers of draws of the curve against draws, beside the one in use.
@@ -28,6 +29,7 @@ class Effort:
     suite: Suite = field(default_factory=lambda: get_suite("quick"))
     ladder: float = 2.0
     steps: Sequence[int] = (1, 5, 10, 20, 50, 100)
+    iterations: int = 20
     queries: int = 500
     points: int = 50
     draws: Sequence[int] = (1, 5, 20, 50)
@@ -42,4 +44,6 @@ SHORT = Suite(
     ["random", "deterministic"],
 )
 # A random network is asked many times for each answer.
-RANDOM = Effort(studies=24, suite=SHORT, ladder=4.0, steps=(1, 5, 10, 20), queries=200, points=20, together=32)
+RANDOM = Effort(
+    studies=24, suite=SHORT, ladder=4.0, steps=(1, 5, 20), iterations=10, queries=200, points=20, together=32
+)

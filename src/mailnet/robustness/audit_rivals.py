@@ -7,7 +7,7 @@ evaluating adversarial robustness", 2019; Tramer et al., "On adaptive attacks to
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
@@ -17,13 +17,13 @@ from torch import Tensor
 
 from mailnet.attacks import Problem, get_attack
 from mailnet.attacks.transfer import transfer
-from mailnet.robustness.audit_bench import Bench, Left
+from mailnet.robustness.audit_bench import TRAVEL, Bench, Left
 from mailnet.robustness.audit_check import Check, absent, beyond_chance, exceeds
 from mailnet.robustness.suites import Member
 
 Found: TypeAlias = Callable[[float], Left]
 ALLOWED = "(1% allowed beyond chance)"
-ITERATIONS, STRIDE = 20, 0.1
+CARRIED = 20  # steps on another network
 BLACK_BOX_DRAWS = 5  # of a random network, each question
 SURE = 0.5  # shares of draws that are further apart than this are another answer
 
@@ -35,8 +35,9 @@ def iterative_beats_single_step(bench: Bench) -> Check:
         return bench.named(bench.climbing(bench.at(factor)), "fgsm", factor)
 
     def iterative(factor: float) -> Left:
+        steps = bench.effort.iterations
         # Of a random network a few wrong draws are no reason to stop: the single step goes all the way, too.
-        options = {"steps": ITERATIONS, "step": STRIDE, "early_drop": not bench.random}
+        options = {"steps": steps, "step": TRAVEL / steps, "early_drop": not bench.random}
         return bench.named(bench.climbing(bench.at(factor)), "bim", factor, **options)
 
     return _compare(
@@ -44,7 +45,7 @@ def iterative_beats_single_step(bench: Bench) -> Check:
         "iterative_beats_single_step",
         ("iterative", iterative),
         {"single_step": single},
-        f"{ITERATIONS} steps of {STRIDE} radii leave no more than a single step {ALLOWED}",
+        f"{bench.effort.iterations} steps of {TRAVEL:g} radii together leave no more than a single step {ALLOWED}",
         "The gradient near a study leads elsewhere than that at it: small steps are trapped.",
     )
 
@@ -76,7 +77,7 @@ def white_box_beats_transfer(bench: Bench) -> Check:
     if bench.sources:
         ways["other_networks"] = lambda factor: bench.run(
             bench.at(factor),
-            lambda part, generator: transfer(part, bench.sources, steps=ITERATIONS, generator=generator),
+            lambda part, generator: transfer(part, bench.sources, steps=CARRIED, generator=generator),
             "transfer",
             factor,
         )
@@ -119,16 +120,23 @@ def suite_leaves_no_more(bench: Bench) -> Check:
         ways,
         f"The suite '{bench.suite.name}' leaves no more than each of its attacks alone {ALLOWED}",
         "The best point of several attacks was not kept: the suite's figure is too high.",
+        [bench.telling],
     )
 
 
 def _compare(
-    bench: Bench, name: str, strong: tuple[str, Found], weak: dict[str, Found], wanted: str, meaning: str
+    bench: Bench,
+    name: str,
+    strong: tuple[str, Found],
+    weak: dict[str, Found],
+    wanted: str,
+    meaning: str,
+    factors: Sequence[float] | None = None,
 ) -> Check:
     """What should be the stronger attack against the others, on the same studies, at each radius that tells."""
     figure: dict[str, float] = {}
     passed = True
-    for factor in bench.factors:
+    for factor in factors or bench.factors:
         best, sure = strong[1](factor), 0.0
         figure[f"{strong[0]}_at_{factor:g}"] = best.accuracy
         for other, way in weak.items():
@@ -152,7 +160,7 @@ def _carried(bench: Bench, factor: float, noise: str) -> Left:
     """Points found on the network without fresh noise, scored with it."""
     attack = get_attack("mim")
     there = bench.at(factor).with_draws(1, noise="off" if noise == "off" else "frozen")
-    x = torch.cat([attack(part, steps=ITERATIONS, early_drop=False) for part in bench.chunks(there)])
+    x = torch.cat([attack(part, steps=CARRIED, early_drop=False) for part in bench.chunks(there)])
     return Left(x, bench.score(bench.at(factor), x))
 
 
