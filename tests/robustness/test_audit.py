@@ -136,6 +136,7 @@ def test_the_same_arguments_give_the_same_audit() -> None:
         for _ in range(2)
     )
     assert calls == [1] * (2 * PARTS)
+    assert first["studies"] == 12
     for each in (first, second):
         each.pop("seconds")
         for one in each["checks"]:

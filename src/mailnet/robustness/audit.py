@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -106,6 +106,7 @@ def run_audit(
     advance: Callable[[int], None] | None = None,
     noise: NoiseUse = "sample",
     effort: Effort | None = None,
+    together: int | None = None,
 ) -> Audit:
     """Check whether attacks on a network can be believed.
 
@@ -124,6 +125,7 @@ def run_audit(
         advance: Called with 1 after each of ``PARTS`` parts.
         noise: How a random network is met, see ``Problem``.
         effort: How much is spent; default ``FULL`` or, of a random network, ``RANDOM``.
+        together: Studies in one forward pass, as memory allows; default as ``effort`` says.
 
     Returns:
         The audit. A check that does not apply has ``passed`` None and says why.
@@ -140,7 +142,9 @@ def run_audit(
         {name: here[first] for name, here in batch.present.items()},
     )
     problem = _met(model, batch, threat, objective, draws, noise, random)
-    bench = Bench(problem, random=random, sources=sources, effort=effort or (RANDOM if random else FULL), seed=seed)
+    chosen = effort or (RANDOM if random else FULL)
+    chosen = replace(chosen, together=together or chosen.together)
+    bench = Bench(problem, random=random, sources=sources, effort=chosen, seed=seed)
     checks: list[Check] = []
     for make in _CHECKS:
         began, spent = time.perf_counter(), bench.passes
