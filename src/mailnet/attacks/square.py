@@ -31,7 +31,7 @@ def square(
     queries: int = 5000,
     share: float = 0.8,
     loss: Loss = "hinge",
-    rescale: bool = False,
+    rescale: bool | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Search at random by squares of falling size; return rows (B, D).
@@ -48,7 +48,8 @@ def square(
         loss: What is brought up, instead of the problem's loss: by default the margin of the tasks that are not broken
             yet.
         rescale: Whether squares shrink after the published numbers of questions in proportion to ``queries``, as in the
-            paper, or after these numbers, as in AutoAttack, which in ``l2`` breaks more when there are few.
+            paper, or after these numbers, as in AutoAttack; None for what breaks more when there are few: in ``linf``
+            the former, else the latter.
         generator: Of the squares.
 
     Returns:
@@ -61,6 +62,7 @@ def square(
     if queries < 1 or not 0 < share <= 1:
         raise ValueError(f"queries must be at least 1 and share in (0, 1], got {queries} and {share}")
     problem = problem.with_objective(replace(problem.objective, loss=loss))
+    rescale = problem.space.threat.norm == "linf" if rescale is None else rescale
     found = problem.space.clean.clone()
     rows = problem.standing(problem.ask(found, gradient=False)).nonzero()[:, 0]
     part = problem.take(rows)
