@@ -20,17 +20,18 @@ from mailnet.robustness.run_suite import Progress, run_suite, standing_share
 from mailnet.robustness.suites import Suite, get_suite
 
 QUICK = get_suite("quick")
+FIRST = 60  # of the recorded images that the official suite broke
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_the_suite_leaves_no_more_than_the_official_one(golden_folder: Path, norm: Norm) -> None:
     module = oracle()
     arrays = module.read(golden_folder / "attack_oracle.npz")
-    # Of the 400 images those that the official suite broke: what it left is at most left by ours too.
-    rows = (arrays["clean.correct"] & ~module.official(arrays, "suite", norm)).nonzero()[0]
+    # What the official suite left is at most left by ours, too.
+    rows = (arrays["clean.correct"] & ~module.official(arrays, "suite", norm)).nonzero()[0][:FIRST]
     problem = module.problem(arrays, norm, rows)
     last = module.suite_on(problem, seed=0)
-    assert int(last.chance.sum()) <= 0.01 * len(arrays["labels"])
+    assert int(last.chance.sum()) <= 0.01 * FIRST
     assert inside(problem, last.x)
     assert torch.equal(last.chance == 1, ~problem.ask(last.x, gradient=False).broken)
     assert (last.after.diff(dim=0) <= 0).all()

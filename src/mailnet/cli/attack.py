@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from fractions import Fraction
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,14 +67,15 @@ def read_tables(given: Sequence[str]) -> dict[str, float]:
 def read_radius(text: str) -> float:
     """Return a number that may be a fraction.
 
-    >>> read_radius("4/255") == 4 / 255
-    True
+    >>> read_radius("4/255") == 4 / 255, read_radius("0.5")
+    (True, 0.5)
 
     Raises:
         ConfigError: No finite number.
     """
     try:
-        value = float(Fraction(text.strip())) if "/" in text else float(text)
+        above, _, below = text.partition("/")
+        value = float(above) / float(below or 1)
     except (ValueError, ZeroDivisionError):
         value = math.nan
     if not math.isfinite(value):
@@ -119,21 +119,21 @@ def notes(card: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def radius_text(radii: Mapping[str, float], norm: str) -> str:
-    """Return radii as text, in 255ths where the norm counts single values.
+def radius_text(radii: Mapping[str, float], norm: str, tables: Collection[str] = ()) -> str:
+    """Return radii as text, in 255ths where the norm counts single values; those of tables as they are.
 
     >>> radius_text({"ct": 4 / 255, "mri": 4 / 255}, "linf"), radius_text({"ct": 0.5, "mri": 1.0}, "l2")
     ('4/255', 'ct 0.5, mri 1')
+    >>> radius_text({"ct": 0.5 / 255, "clinic": 0.1}, "linf", ["clinic"])
+    'ct 0.5/255, clinic 0.1'
     """
-    texts = {name: _one(radius, norm) for name, radius in radii.items()}
+    texts = {
+        name: f"{255 * radius:.3g}/255" if norm == "linf" and name not in tables else f"{radius:.4g}"
+        for name, radius in radii.items()
+    }
     if len(set(texts.values())) == 1:
         return next(iter(texts.values()))
     return ", ".join(f"{name} {text}" for name, text in texts.items())
-
-
-def _one(radius: float, norm: str) -> str:
-    steps = 255 * radius
-    return f"{steps:.0f}/255" if norm == "linf" and abs(steps - round(steps)) < 1e-6 else f"{radius:.4g}"
 
 
 def _row(cell: Mapping[str, Any], task: str, card: Mapping[str, Any]) -> list[str]:
@@ -147,7 +147,7 @@ def _row(cell: Mapping[str, Any], task: str, card: Mapping[str, Any]) -> list[st
     if cell["noise"] in ("off", "known seed"):
         words.append({"off": "noise off", "known seed": "seed known"}[cell["noise"]])
     return [
-        radius_text(cell["eps"], cell["norm"]),
+        radius_text(cell["eps"], cell["norm"], card["threat"]["tables"]),
         ", ".join(words) or cell["held"][0],
         str(found["n"]),
         _cell(found["clean"]["accuracy"], interval=False),

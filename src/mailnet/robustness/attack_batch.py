@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mailnet.attacks import Objective, Problem, Threat
-from mailnet.attacks.objective import labelled
+from mailnet.attacks.objective import correct, labelled
 from mailnet.nn.batch import Batch
 from mailnet.nn.heads import probabilities
 from mailnet.robustness.cells import Cell
@@ -107,8 +107,7 @@ def attack_batch(
         }
         if cell.exemplary and held:
             for task in cell.tasks:
-                clean, robust = (scores[name][task]["mean"] for name in ("clean", "robust"))
-                shown = _examples(attacker, problem, progress, task, clean, robust, rows, number)
+                shown = _examples(attacker, problem, progress, task, rows, number)
                 found |= {f"{k}.{task}.{name}": tensor for name, tensor in shown.items()}
     return {name: tensor.cpu() for name, tensor in found.items()}
 
@@ -155,33 +154,29 @@ def _inherited(problem: Problem, cell: Cell, reached: Sequence[tuple[Cell, Probl
 
 
 def _examples(
-    attacker: Attacker,
-    problem: Problem,
-    progress: Progress,
-    task: str,
-    clean: np.ndarray,
-    robust: np.ndarray,
-    rows: Tensor,
-    number: int,
+    attacker: Attacker, problem: Problem, progress: Progress, task: str, rows: Tensor, number: int
 ) -> dict[str, Tensor]:
     """Studies that were answered rightly and no longer are, of as many classes as there are."""
-    changed = np.flatnonzero((clean > 0.5) & (robust < 0.5))
+    asked, spec = problem, problem.tasks[task]
+    target = problem.batch.targets[task]
+    logits = {}
+    for name, x in (("before", problem.space.clean), ("after", progress.x)):
+        if problem.random and problem.noise == "sample":
+            asked = problem.with_draws(attacker.repeats, generator=_seeded(attacker, number))
+        logits[name] = asked.ask(x, gradient=False).logits[task]
+    changed = (correct(spec, logits["before"], target) & ~correct(spec, logits["after"], target)).nonzero()[:, 0]
     if not len(changed):
         return {}
-    target = problem.batch.targets[task].cpu().numpy()[changed]
-    kind = target if target.ndim == 1 else np.zeros(len(target), np.int64)
+    labels = target[changed].cpu().numpy()
+    kind = labels if labels.ndim == 1 else np.zeros(len(labels), np.int64)
     turn = np.array([int((kind[:at] == one).sum()) for at, one in enumerate(kind)], np.int64)
-    chosen = torch.from_numpy(changed[np.lexsort((kind, turn))][:EXAMPLES]).to(progress.x.device)
-    part, space = problem.take(chosen), problem.space.take(chosen)
-    if part.random and part.noise == "sample":
-        part = part.with_draws(attacker.repeats, generator=_seeded(attacker, number))
+    chosen = changed[torch.from_numpy(np.lexsort((kind, turn))[:EXAMPLES]).to(changed.device)]
+    space = problem.space.take(chosen)
     attacked = space.split(progress.x[chosen])
     found = {"shown": rows[chosen]}
-    for name, x in space.split(space.clean).items():
-        found |= {f"clean.{name}": x.contiguous(), f"attacked.{name}": attacked[name].contiguous()}
-    for name, x in (("before", space.clean), ("after", progress.x[chosen])):
-        found[name] = probabilities(problem.tasks[task], part.ask(x, gradient=False).logits[task])
-    return found
+    for name, part in space.split(space.clean).items():
+        found |= {f"clean.{name}": part.contiguous(), f"attacked.{name}": attacked[name].contiguous()}
+    return found | {name: probabilities(spec, values[chosen]) for name, values in logits.items()}
 
 
 def _taken(batch: Batch, rows: Tensor) -> Batch:
