@@ -155,10 +155,15 @@ def _rows(
     name: str, curve: Cells, card: Mapping[str, Any]
 ) -> tuple[list[str], list[tuple[str, list[words.Estimate | None]]]]:
     picked = [_picked(cell["figures"][name], card["random"]) for cell in curve]
+    if card["random"]:  # the balanced accuracy is not in the chart, whose lines are ways of counting
+        for cell, several in zip(curve, picked, strict=True):
+            found = cell["figures"][name]
+            if found["robust"]["balanced_accuracy"] is not None:
+                several.insert(1, (f"{WAYS['single']}, balanced", found, "balanced_accuracy"))
     rows = [("none", [words.estimate(figures["clean"][metric]) for _, figures, metric in picked[0]])]
     for cell, several in zip(curve, picked, strict=True):
-        found = [words.estimate(figures["robust"][metric]) for _, figures, metric in several]
-        rows.append((_radius(cell["eps"], card), found))
+        left = [words.estimate(figures["robust"][metric]) for _, figures, metric in several]
+        rows.append((_radius(cell["eps"], card), left))
     return [label for label, _, _ in picked[0]], rows
 
 
