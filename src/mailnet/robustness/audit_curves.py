@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mailnet.attacks import Problem, get_attack
 from mailnet.robustness.audit_bench import LEAST, Bench, Left
-from mailnet.robustness.audit_check import Check, absent, exceeds
+from mailnet.robustness.audit_check import Check, absent, beyond_chance, exceeds
 
 SETTLED = 0.05  # of the studies, which more steps or draws may still gain
 TRAVEL = 2.5  # radii that all steps of a climb cover together
@@ -25,16 +25,19 @@ def reaches_zero(bench: Bench) -> Check:
     """Nothing stands once the attacker may do anything to all that a study has."""
     whole = bench.whole()
     left, held = bench.reference(whole), holds_all(bench.problem)
-    figure = {"at": whole, "accuracy": left.accuracy, "studies_wholly_held": int(held.sum())}
+    applies = int(held.sum()) >= LEAST
+    share = left.share[held] if applies else left.share
+    figure = {"at": whole, "accuracy": float(share.mean()), "studies_wholly_held": int(held.sum())}
     meaning = (
         "Attacks that may change inputs into anything still fail, so it is not robustness that stops them; unless the"
         " network answers the same whatever it is shown (see 'ignored' under no_zero_gradients)."
     )
     wanted = f"At most {bench.floor:.0%} of the studies that the attacker wholly holds stand where all is in reach"
     passed: bool | None = None
-    if int(held.sum()) >= LEAST:
-        figure["accuracy_of_these"] = float(left.share[held].mean())
-        passed = figure["accuracy_of_these"] <= bench.floor
+    if applies:
+        # Of a deterministic network one study that stands is known to; draws are right by chance.
+        least = beyond_chance(share) if bench.random else float(share.mean())
+        passed = least <= bench.floor
     else:
         meaning = "The attacker does not hold all that studies have, so the rest may well keep answers right."
     return Check("reaches_zero", passed, figure, wanted, meaning, _points(bench.curve))
