@@ -329,7 +329,7 @@ _BOTH: dict[str, dict[str, Peer]] = {
 
 def _square(view: View, budget: Budget) -> dict[str, Any]:
     norm = {"linf": "Linf", "l2": "L2"}[view.norm]
-    return {"norm": norm, "eps": view.eps, "n_queries": budget.queries, "resc_schedule": False, "seed": budget.seed}
+    return {"norm": norm, "eps": view.eps, "n_queries": budget.queries, "seed": budget.seed}
 
 
 def _foolbox_hops(view: View, budget: Budget) -> dict[str, Any]:
