@@ -117,6 +117,13 @@ def test_the_card_says_what_was_done(run: Path) -> None:
     assert fewer["n"] == 5
 
 
+def test_another_study_and_another_split_may_be_attacked(run: Path, tmp_path: Path) -> None:
+    card = measured(run, study=run / "study.yaml", split="all", eps=[0.5 / 255], tasks=["stage"], out=tmp_path / "all")
+    assert (card["external"], card["n"], card["split"]) == (True, 33, "all")
+    card = measured(run, split="val", eps=[0.5 / 255], tasks=["stage"], out=tmp_path / "val")
+    assert (card["external"], card["n"], card["split"]) == (False, 3, "val")
+
+
 def test_examples_lie_beside_the_card_and_give_nothing_away(run: Path) -> None:
     card = measured(run, eps=LEVELS, tasks=["stage"])
     assert SECRET not in (run / "robustness.json").read_text()
@@ -160,7 +167,7 @@ def test_a_suite_that_does_not_fit_is_run_for_those_who_know(random_run: Path, r
     assert card["cells"][0]["draws"] == 1
     assert card["unreliable"]
     assert "for comparison only" in card["reasons"][0]
-    card = measured(run, suite="rand", eps=[1.5 / 255], tasks=["grade"], i_know=True, studies=2)
+    card = measured(run, suite="rand", eps=[0.5], tasks=["grade"], i_know=True, studies=4)
     assert "is for random networks" in card["reasons"][0]
 
 

@@ -42,16 +42,16 @@ def score(
     """
     if repeats < 1:
         raise ValueError(f"repeats must be at least 1, got {repeats}")
-    if problem.random and problem.noise == "sample":
-        asked = problem.with_draws(repeats, generator=generator).ask(x, gradient=False)
-        each = asked.each
-    else:
-        asked = problem.ask(x, gradient=False)
-        each = [asked.logits]
+    fresh = problem.random and problem.noise == "sample"
+    met = problem.with_draws(repeats, generator=generator) if fresh else problem
+    asked = met.ask(x, gradient=False)
+    each = asked.each if fresh else [asked.logits]
+    # Counted on the CPU, since not every device has double precision.
     return {
-        name: _ways(problem.tasks[name], [one[name] for one in each], asked.logits[name], problem.batch.targets[name])
+        name: _ways(problem.tasks[name], [one[name].cpu() for one in each], asked.logits[name].cpu(),
+                    problem.batch.targets[name].cpu())
         for name in problem.objective.attacked(problem.tasks)
-    }
+    }  # fmt: skip
 
 
 def _ways(task: TaskSpec, each: Sequence[Tensor], mean: Tensor, target: Tensor) -> dict[Way, Array]:
@@ -68,7 +68,7 @@ def _ways(task: TaskSpec, each: Sequence[Tensor], mean: Tensor, target: Tensor) 
         "worst": right.amin(0),
     }
     known = labelled(task, target)
-    return {way: torch.where(known, share, torch.nan).cpu().numpy() for way, share in ways.items()}
+    return {way: torch.where(known, share, torch.nan).numpy() for way, share in ways.items()}
 
 
 def figures(
