@@ -16,7 +16,6 @@ from mailnet.data.config import dump_config, load_config
 from mailnet.data.dataset import StudyDataset
 from mailnet.data.study import StudyData, load_study
 from mailnet.nn.noise import NoiseSource
-from mailnet.nn.registry import register_model
 from mailnet.specs import ModalitySpec, TaskSpec
 
 SIDE = 8
@@ -27,7 +26,6 @@ SECRET = "PATIENT-4711"
 GAP = 2e-3  # least distance of a margin from a boundary: no verdict hangs on rounding
 
 
-@register_model("linear_of_tests")
 class LinearOfTests(nn.Module):
     """Logits of every task are linear in all modalities together; what is absent counts as zeros.
 
