@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from mailnet.attacks import Problem, Threat, get_attack, list_attacks
 from mailnet.cli.output import print_table
 from mailnet.nn.batch import Batch
-from mailnet.robustness.run_suite import Progress, run_suite
-from mailnet.robustness.suites import get_suite
+from mailnet.robustness.attack.run_suite import Progress, run_suite
+from mailnet.robustness.attack.suites import get_suite
 from mailnet.specs import ModalitySpec, TaskSpec
 
 L1 = 3.0

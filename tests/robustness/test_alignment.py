@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mailnet.attacks import Objective, Problem, Threat
 from mailnet.nn.batch import Batch
 from mailnet.nn.noise import NoiseSource
-from mailnet.robustness.alignment import measure_alignment, reached_cosine, wanted_draws
+from mailnet.robustness.attack.alignment import measure_alignment, reached_cosine, wanted_draws
 from mailnet.specs import ModalitySpec, TaskSpec
 
 PIXELS = 400

@@ -10,10 +10,10 @@ from masked import FINDING, Net, Rippled, clipped, half_quantised, lying, quanti
 
 from mailnet.attacks import Objective, Threat
 from mailnet.nn.batch import Batch
-from mailnet.robustness.audit import PARTS, Audit, run_audit
-from mailnet.robustness.audit_bench import LEAST
-from mailnet.robustness.audit_check import Check
-from mailnet.robustness.audit_effort import SHORT, Effort
+from mailnet.robustness.audit.audit import PARTS, Audit, run_audit
+from mailnet.robustness.audit.bench import LEAST
+from mailnet.robustness.audit.check import Check
+from mailnet.robustness.audit.effort import SHORT, Effort
 from mailnet.specs import TaskSpec
 
 SMALL = Effort(

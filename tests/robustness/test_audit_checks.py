@@ -7,12 +7,12 @@ import torch
 from masked import Net, studies
 
 from mailnet.attacks import Problem, Threat
-from mailnet.robustness.audit_bench import Bench, Left
-from mailnet.robustness.audit_check import TOLERANCE, beyond_chance, exceeds
-from mailnet.robustness.audit_curves import falls_with_radius, reaches_zero
-from mailnet.robustness.audit_effort import FULL, SHORT, Effort
-from mailnet.robustness.audit_points import allowed, points_hold
-from mailnet.robustness.audit_rivals import suite_leaves_no_more, white_box_beats_black_box
+from mailnet.robustness.audit.bench import Bench, Left
+from mailnet.robustness.audit.check import TOLERANCE, beyond_chance, exceeds
+from mailnet.robustness.audit.curves import falls_with_radius, reaches_zero
+from mailnet.robustness.audit.effort import FULL, SHORT, Effort
+from mailnet.robustness.audit.points import allowed, points_hold
+from mailnet.robustness.audit.rivals import suite_leaves_no_more, white_box_beats_black_box
 
 EFFORT = Effort(studies=30, suite=SHORT, queries=20, together=7)
 THREAT = Threat("linf", {"ct": 0.05, "pet": 0.05})

@@ -13,8 +13,8 @@ from linear_run import SECRET, attacked_studies, best_attack, write_linear_run
 
 from mailnet.bundle import load
 from mailnet.errors import ConfigError, DataError, RunError
-from mailnet.robustness.measure_robustness import measure_robustness
-from mailnet.robustness.score import correct
+from mailnet.robustness.attack.measure import measure_robustness
+from mailnet.robustness.attack.score import correct
 
 LEVELS = (0.5 / 255, 1.5 / 255, 3 / 255)
 

@@ -19,11 +19,11 @@ from mailnet.cli import main
 from mailnet.cli.certify import parse_sigma
 from mailnet.errors import ConfigError
 from mailnet.nn.registry import create_model
-from mailnet.robustness import certify as module
-from mailnet.robustness.base import BaseClassifier, find_questions
-from mailnet.robustness.certified import radii, share, summarise
-from mailnet.robustness.certify import certify_run
-from mailnet.robustness.smoothing import ABSTAIN, Certificate, certify_all
+from mailnet.robustness.certificate import certify as module
+from mailnet.robustness.certificate.base import BaseClassifier, find_questions
+from mailnet.robustness.certificate.certified import radii, share, summarise
+from mailnet.robustness.certificate.certify import certify_run
+from mailnet.robustness.certificate.smoothing import ABSTAIN, Certificate, certify_all
 from mailnet.specs import TaskSpec
 
 

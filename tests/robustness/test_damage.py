@@ -22,10 +22,10 @@ from mailnet.data.preprocess import to_unit
 from mailnet.data.study import StudyData, load_study
 from mailnet.errors import ConfigError, DataError, RunError
 from mailnet.metrics import measure
-from mailnet.robustness.damage import measure_damage
-from mailnet.robustness.damaged import predict_damaged, predict_swapped, swap_partners
-from mailnet.robustness.harm import Harm, Reader, Reading
-from mailnet.robustness.pictures import plane_of
+from mailnet.robustness.damage.damaged import predict_damaged, predict_swapped, swap_partners
+from mailnet.robustness.damage.harm import Harm, Reader, Reading
+from mailnet.robustness.damage.measure import measure_damage
+from mailnet.robustness.damage.pictures import plane_of
 
 KINDS, SEVERITIES = ["blur", "gaussian_noise"], [1, 5]
 

@@ -15,9 +15,9 @@ from attacked import inside, oracle
 from small_network import CT, PHOTO, THREE, TWO, Small, small_problem, studies
 
 from mailnet.attacks.threat import Norm
-from mailnet.robustness.network import draws_numbers, refuse_probabilities
-from mailnet.robustness.run_suite import Progress, run_suite, standing_share
-from mailnet.robustness.suites import Suite, get_suite
+from mailnet.robustness.attack.network import draws_numbers, refuse_probabilities
+from mailnet.robustness.attack.run_suite import Progress, run_suite, standing_share
+from mailnet.robustness.attack.suites import Suite, get_suite
 
 QUICK = get_suite("quick")
 FIRST = 60  # of the recorded images that the official suite broke

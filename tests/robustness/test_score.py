@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mailnet.attacks import Objective, Problem, Threat
 from mailnet.nn.batch import Batch
 from mailnet.nn.noise import NoiseSource
-from mailnet.robustness.score import figures, score
+from mailnet.robustness.attack.score import figures, score
 from mailnet.specs import ModalitySpec, TaskSpec
 
 # Logits of class 1 (class 0 has none) of three studies, one row a pass.

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from mailnet.robustness.smoothing import ABSTAIN, Certificate, certified_accuracy, certify, lower_bound
+from mailnet.robustness.certificate.smoothing import ABSTAIN, Certificate, certified_accuracy, certify, lower_bound
 
 WEIGHTS = {"a": torch.tensor([1.0, -2.0]), "b": torch.tensor([0.5])}
 SIGMA = {"a": 0.5, "b": 2.0}

@@ -9,9 +9,9 @@ import pytest
 from linear_run import SECRET, write_linear_run
 
 from mailnet.errors import RunError
-from mailnet.robustness.measure_robustness import measure_robustness
-from mailnet.robustness.run_suite import Progress
-from mailnet.robustness.state import FOLDER, State
+from mailnet.robustness.attack.measure import measure_robustness
+from mailnet.robustness.attack.run_suite import Progress
+from mailnet.robustness.attack.state import FOLDER, State
 
 OPTIONS: dict[str, Any] = {
     "suite": "quick", "eps": [0.5 / 255], "studies": 9, "batch_size": 6, "max_draws": 3, "repeats": 3,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from mailnet.attacks import get_attack
-from mailnet.robustness.network import choose_suite
-from mailnet.robustness.suites import get_suite
+from mailnet.robustness.attack.network import choose_suite
+from mailnet.robustness.attack.suites import get_suite
 
 NAMES = ("standard", "rand", "published", "quick")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mailnet.benchmark.suite import AttackEntry
-from mailnet.robustness.measure_robustness import measure_robustness
+from mailnet.robustness.attack.measure import measure_robustness
 
 KEPT = ("suite", "norm", "random", "n", "groups", "alignment", "cells", "audit", "unreliable", "reasons", "seconds")
 

@@ -74,7 +74,7 @@ class Budget(Section):
 
 
 class AttackEntry(Section):
-    """An attack on the test studies of every trained network, see ``mailnet.robustness.measure_robustness``.
+    """An attack on the test studies of every trained network, see ``mailnet.robustness.attack.measure``.
 
     ``suite`` null is the one that fits the network. ``eps`` are radii of all images and volumes at once, such as
     4/255. ``networks`` and ``studies`` name the only ones that it is made on, ``at_most`` so many test studies, drawn

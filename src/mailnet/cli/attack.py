@@ -115,6 +115,9 @@ def notes(card: Mapping[str, Any]) -> list[str]:
         good = sum(check["passed"] for check in applied)
         lines.append(f"Audit of {name}: {good} of {len(applied)} checks passed, on {audit['studies']} studies")
         lines += [f"  failed: {check['name']}. {check['meaning']}" for check in applied if not check["passed"]]
+        lines += [
+            f"  note: {check['meaning']}" for check in applied if check["passed"] and check["figure"].get("saturated")
+        ]
     lines += [f"UNRELIABLE: {reason}" for reason in card["reasons"]]
     return lines
 

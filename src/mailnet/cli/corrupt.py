@@ -51,7 +51,16 @@ def worst_first(kinds: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _whole_tables(result: Mapping[str, Any]) -> list[Rows]:
-    columns = ["modality", "n", "as it is", "missing", "another patient's", "loss if swapped", "confidence", "answer stays"]
+    columns = [
+        "modality",
+        "n",
+        "as it is",
+        "missing",
+        "another patient's",
+        "loss if swapped",
+        "confidence",
+        "answer stays",
+    ]
     tasks = list(dict.fromkeys(task for of in result["missing"].values() for task in of))
     tables: list[Rows] = []
     for task in tasks:

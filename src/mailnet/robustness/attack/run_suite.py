@@ -11,8 +11,8 @@ from torch import Tensor
 
 from mailnet.attacks import Problem, get_attack
 from mailnet.attacks.problem import Asked
-from mailnet.robustness.network import refuse_probabilities
-from mailnet.robustness.suites import Member, Suite
+from mailnet.robustness.attack.network import refuse_probabilities
+from mailnet.robustness.attack.suites import Member, Suite
 from mailnet.training.device import seed_of
 
 SELECT = 20  # fresh draws of a random network that choose between the points of two attacks

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from mailnet.data.study import StudyData
 from mailnet.files import replacing
-from mailnet.robustness.attack_batch import EXAMPLES
-from mailnet.robustness.cells import Cell
+from mailnet.robustness.attack.batch import EXAMPLES
+from mailnet.robustness.attack.cells import Cell
 
 FILE = "robustness_examples.npz"
 

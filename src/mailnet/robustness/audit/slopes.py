@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mailnet.attacks import Problem
-from mailnet.robustness.audit_check import exceeds
+from mailnet.robustness.audit.check import exceeds
 
 Tried: TypeAlias = Literal["ce", "margin"]
 TRIED: tuple[Tried, ...] = ("ce", "margin")

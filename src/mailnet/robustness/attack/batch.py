@@ -13,12 +13,12 @@ from mailnet.attacks import Objective, Problem, Threat
 from mailnet.attacks.objective import correct, labelled
 from mailnet.nn.batch import Batch
 from mailnet.nn.heads import probabilities
-from mailnet.robustness.cells import Cell
-from mailnet.robustness.run_suite import Progress, run_suite, standing_share
-from mailnet.robustness.score import WAYS, score
-from mailnet.robustness.state import State
-from mailnet.robustness.suites import get_suite
-from mailnet.robustness.threats import Box
+from mailnet.robustness.attack.cells import Cell
+from mailnet.robustness.attack.run_suite import Progress, run_suite, standing_share
+from mailnet.robustness.attack.score import WAYS, score
+from mailnet.robustness.attack.state import State
+from mailnet.robustness.attack.suites import get_suite
+from mailnet.robustness.attack.threats import Box
 from mailnet.specs import TaskSpec
 from mailnet.training.device import seed_of
 

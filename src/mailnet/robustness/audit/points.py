@@ -7,8 +7,8 @@ from torch import Tensor
 
 from mailnet.attacks import Problem
 from mailnet.attacks.threat import Space
-from mailnet.robustness.audit_bench import Bench
-from mailnet.robustness.audit_check import TOLERANCE, Check, beyond_chance
+from mailnet.robustness.audit.bench import Bench
+from mailnet.robustness.audit.check import TOLERANCE, Check, beyond_chance
 
 ROUNDING = 1e-5  # relative, of a radius
 RANDOM = 0.05  # by how much less than reported a random network may be wrong

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mailnet.robustness.suites import Member, Suite, get_suite
+from mailnet.robustness.attack.suites import Member, Suite, get_suite
 
 
 @dataclass(frozen=True)

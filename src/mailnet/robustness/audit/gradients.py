@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from mailnet.attacks import Problem
-from mailnet.robustness.alignment import AIM, measure_alignment, reached_cosine
-from mailnet.robustness.audit_bench import TRAVEL, Bench, smoothed
-from mailnet.robustness.audit_check import Check, absent, beyond_chance, exceeds
+from mailnet.robustness.attack.alignment import AIM, measure_alignment, reached_cosine
+from mailnet.robustness.audit.bench import TRAVEL, Bench, smoothed
+from mailnet.robustness.audit.check import Check, absent, beyond_chance, exceeds
 
 
 def no_zero_gradients(bench: Bench) -> Check:

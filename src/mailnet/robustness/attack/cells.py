@@ -9,7 +9,7 @@ from typing import Any
 from mailnet.attacks.randomness import NoiseUse
 from mailnet.attacks.threat import Norm
 from mailnet.bundle.predictor import DRAWS
-from mailnet.robustness.suites import Suite, get_suite
+from mailnet.robustness.attack.suites import Suite, get_suite
 
 
 @dataclass(frozen=True, eq=False)

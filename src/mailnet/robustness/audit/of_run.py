@@ -12,9 +12,10 @@ from mailnet.attacks.randomness import NoiseUse
 from mailnet.bundle import Predictor
 from mailnet.data.progress import progress
 from mailnet.data.study import StudyData
-from mailnet.robustness.audit import PARTS, run_audit
-from mailnet.robustness.state import State
-from mailnet.robustness.studies import known_labels, read_batch
+from mailnet.robustness.attack.state import State
+from mailnet.robustness.attack.studies import known_labels, read_batch
+from mailnet.robustness.audit.audit import PARTS, run_audit
+from mailnet.robustness.audit.bench import TooFewStudies
 from mailnet.training.device import seed_of
 
 OFFERED = 512  # of which the audit takes those that are answered rightly, as many as it needs
@@ -30,6 +31,7 @@ def audit_tasks(
     draws: int,
     noise: NoiseUse | None,
     seed: int,
+    batch_size: int,
     state: State,
 ) -> dict[str, dict[str, Any]]:
     """Return by tasks attacked together, joined by `` + ``, what ``Audit.as_dict`` gives.
@@ -45,6 +47,7 @@ def audit_tasks(
         draws: Of a random network, averaged by each gradient.
         noise: How the network is met, None where it draws nothing.
         seed: Of the choice of studies and of the audit.
+        batch_size: Studies in one forward pass.
         state: Where finished audits are kept.
     """
     found: dict[str, dict[str, Any]] = {}
@@ -58,8 +61,9 @@ def audit_tasks(
                 batch = read_batch(data, np.sort(order[:OFFERED]), predictor.device)
                 try:
                     kept = run_audit(predictor.model, batch, threat, Objective(tasks=tasks), draws=draws,
-                                     seed=seed, advance=advance, noise=noise or "sample").as_dict()  # fmt: skip
-                except ValueError as error:  # too few studies are answered rightly
+                                     seed=seed, advance=advance, noise=noise or "sample",
+                                     together=batch_size).as_dict()  # fmt: skip
+                except TooFewStudies as error:
                     kept = {"passed": None, "failed": [], "checks": [], "studies": 0, "why": str(error)}
                 state.keep_note(f"audit-{number}", kept)
             else:

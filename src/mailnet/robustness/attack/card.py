@@ -14,9 +14,9 @@ from torch import Tensor
 from mailnet.bundle import Predictor
 from mailnet.data.config import load_config
 from mailnet.data.study import StudyData
-from mailnet.robustness.cells import Cell
-from mailnet.robustness.score import WAYS, figures
-from mailnet.robustness.suites import get_suite
+from mailnet.robustness.attack.cells import Cell
+from mailnet.robustness.attack.score import WAYS, figures
+from mailnet.robustness.attack.suites import get_suite
 
 # Two decimals more than any interval is wide, so that the file stays readable.
 DIGITS = 6

@@ -20,10 +20,10 @@ from mailnet.data.study import StudyData
 from mailnet.errors import ConfigError, RunError
 from mailnet.evaluation.inputs import load_studies
 from mailnet.files import write_json
-from mailnet.robustness.base import BaseClassifier, BaseNoise, find_questions
-from mailnet.robustness.certified import summarise
-from mailnet.robustness.lines import Lines
-from mailnet.robustness.smoothing import certify_all
+from mailnet.robustness.certificate.base import BaseClassifier, BaseNoise, find_questions
+from mailnet.robustness.certificate.certified import summarise
+from mailnet.robustness.certificate.lines import Lines
+from mailnet.robustness.certificate.smoothing import certify_all
 
 FORMAT = 1
 FILE, LINES = "certificate.json", "certificate.jsonl"

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from mailnet.attacks import Problem, get_attack
-from mailnet.robustness.audit_bench import LEAST, Bench, Left
-from mailnet.robustness.audit_check import Check, absent, beyond_chance, exceeds
+from mailnet.robustness.audit.bench import LEAST, Bench, Left
+from mailnet.robustness.audit.check import Check, absent, beyond_chance, exceeds
 
 SETTLED = 0.05  # of the studies, which more steps or draws may still gain
 TRAVEL = 2.5  # radii that all steps of a climb cover together

@@ -17,13 +17,13 @@ from torch import nn
 from mailnet.attacks import Objective, Problem, Threat, is_random
 from mailnet.attacks.randomness import NoiseUse
 from mailnet.nn.batch import Batch
-from mailnet.robustness.audit_bench import Bench
-from mailnet.robustness.audit_check import Check
-from mailnet.robustness.audit_curves import draws_converged, falls_with_radius, reaches_zero, steps_curve
-from mailnet.robustness.audit_effort import FULL, RANDOM, Effort
-from mailnet.robustness.audit_gradients import clips_hide_nothing, draws_agree, loss_rises, no_zero_gradients
-from mailnet.robustness.audit_points import points_hold
-from mailnet.robustness.audit_rivals import (
+from mailnet.robustness.audit.bench import Bench
+from mailnet.robustness.audit.check import Check
+from mailnet.robustness.audit.curves import draws_converged, falls_with_radius, reaches_zero, steps_curve
+from mailnet.robustness.audit.effort import FULL, RANDOM, Effort
+from mailnet.robustness.audit.gradients import clips_hide_nothing, draws_agree, loss_rises, no_zero_gradients
+from mailnet.robustness.audit.points import points_hold
+from mailnet.robustness.audit.rivals import (
     iterative_beats_single_step,
     random_search_finds_nothing,
     suite_leaves_no_more,

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from mailnet.robustness.base import Question
-from mailnet.robustness.smoothing import ABSTAIN, lower_bound
+from mailnet.robustness.certificate.base import Question
+from mailnet.robustness.certificate.smoothing import ABSTAIN, lower_bound
 
 STEPS = 25
 LEVEL = 0.95

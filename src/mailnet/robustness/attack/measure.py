@@ -20,15 +20,14 @@ from mailnet.evaluation.inputs import load_studies
 from mailnet.files import write_json
 from mailnet.nn.batch import Batch
 from mailnet.nn.noise import get_noise
-from mailnet.robustness.alignment import AIM, measure_alignment
-from mailnet.robustness.attack_batch import Attacker, attack_batch
-from mailnet.robustness.audit_run import audit_reasons, audit_tasks
-from mailnet.robustness.card import describe_cell, describe_model, describe_tables
-from mailnet.robustness.cells import middle_of, plan_cells
-from mailnet.robustness.example_images import write_examples
-from mailnet.robustness.network import choose_suite, draws_numbers
-from mailnet.robustness.state import State
-from mailnet.robustness.studies import (
+from mailnet.robustness.attack.alignment import AIM, measure_alignment
+from mailnet.robustness.attack.batch import Attacker, attack_batch
+from mailnet.robustness.attack.card import describe_cell, describe_model, describe_tables
+from mailnet.robustness.attack.cells import middle_of, plan_cells
+from mailnet.robustness.attack.examples import write_examples
+from mailnet.robustness.attack.network import choose_suite, draws_numbers
+from mailnet.robustness.attack.state import State
+from mailnet.robustness.attack.studies import (
     choose_attacked,
     choose_rows,
     choose_tasks,
@@ -37,8 +36,9 @@ from mailnet.robustness.studies import (
     one_of_each_kind,
     read_batch,
 )
-from mailnet.robustness.suites import get_suite
-from mailnet.robustness.threats import Level, choose_levels, table_boxes
+from mailnet.robustness.attack.suites import get_suite
+from mailnet.robustness.attack.threats import Level, choose_levels, table_boxes
+from mailnet.robustness.audit.of_run import audit_reasons, audit_tasks
 from mailnet.training.device import seed_of
 
 FORMAT = 1
@@ -174,7 +174,7 @@ def measure_robustness(
             found.append(done)
     audits = None
     if audit:
-        audits = audit_tasks(predictor, data, rows, threat, attacked, draws=draws, seed=seed, state=state,
+        audits = audit_tasks(predictor, data, rows, threat, attacked, draws=draws, seed=seed, state=state, batch_size=batch_size,
                              noise=next(cell.noise for cell in cells if cell.exemplary))  # fmt: skip
         reasons += audit_reasons(audits)
     card = {

@@ -19,11 +19,11 @@ from mailnet.errors import RunError
 from mailnet.evaluation.hiding import Hidden, leave_out
 from mailnet.evaluation.inputs import load_studies
 from mailnet.files import write_json
-from mailnet.robustness.choice import check_same, choose_kinds, choose_modalities, choose_severities
 from mailnet.robustness.corruptions import CORRUPTIONS
-from mailnet.robustness.damaged import Advance, predict_damaged, predict_swapped, swap_partners
-from mailnet.robustness.harm import Harm, Reader, Reading, estimate, read_harm
-from mailnet.robustness.pictures import write_pictures
+from mailnet.robustness.damage.choice import check_same, choose_kinds, choose_modalities, choose_severities
+from mailnet.robustness.damage.damaged import Advance, predict_damaged, predict_swapped, swap_partners
+from mailnet.robustness.damage.harm import Harm, Reader, Reading, estimate, read_harm
+from mailnet.robustness.damage.pictures import write_pictures
 
 FORMAT = 1
 FILE = "corruptions.json"

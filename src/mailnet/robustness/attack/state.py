@@ -16,7 +16,7 @@ from torch import Tensor
 from mailnet.bundle.store import write_tensors
 from mailnet.errors import RunError
 from mailnet.files import read_json, write_json
-from mailnet.robustness.run_suite import Progress
+from mailnet.robustness.attack.run_suite import Progress
 
 FOLDER = "robustness.progress"
 

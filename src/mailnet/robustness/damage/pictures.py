@@ -16,7 +16,7 @@ from mailnet.data.dataset import StudyDataset
 from mailnet.data.study import StudyData
 from mailnet.files import replacing
 from mailnet.robustness.corruptions import corrupt
-from mailnet.robustness.damaged import seeded
+from mailnet.robustness.damage.damaged import seeded
 
 FILE = "corruptions.npz"
 SEVERITY = 3

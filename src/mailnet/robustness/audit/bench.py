@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from mailnet.attacks import Problem, get_attack
 from mailnet.attacks.threat import Space
-from mailnet.robustness.audit_effort import Effort
-from mailnet.robustness.audit_slopes import Slopes, measure_slopes
-from mailnet.robustness.run_suite import Progress, run_suite, standing_share
-from mailnet.robustness.suites import Suite
+from mailnet.robustness.attack.run_suite import Progress, run_suite, standing_share
+from mailnet.robustness.attack.suites import Suite
+from mailnet.robustness.audit.effort import Effort
+from mailnet.robustness.audit.slopes import Slopes, measure_slopes
 from mailnet.training.device import seed_of
 
 TRAVEL = 2.0  # radii that steps of equal length cover together
@@ -47,6 +47,10 @@ class Left:
         return float(self.share.mean())
 
 
+class TooFewStudies(ValueError):
+    """Nothing could be said of so few studies."""
+
+
 class Bench:
     """Studies on which attacks are compared.
 
@@ -58,7 +62,7 @@ class Bench:
         seed: Of all that is random.
 
     Raises:
-        ValueError: Fewer than ``LEAST`` studies that can be attacked and are answered rightly.
+        TooFewStudies: Fewer than ``LEAST`` studies that can be attacked and are answered rightly.
     """
 
     def __init__(
@@ -74,7 +78,7 @@ class Bench:
         reachable = problem.known().any(0) & problem.space.free.any(1)
         chosen = (reachable & (share >= 0.5)).nonzero()[:, 0]
         if len(chosen) < LEAST:
-            raise ValueError(
+            raise TooFewStudies(
                 f"an audit needs {LEAST} studies with a label that the attacker can reach and the network answers"
                 f" rightly, got {len(chosen)}"
             )

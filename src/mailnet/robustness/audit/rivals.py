@@ -17,9 +17,9 @@ from torch import Tensor
 
 from mailnet.attacks import Problem, get_attack
 from mailnet.attacks.transfer import transfer
-from mailnet.robustness.audit_bench import TRAVEL, Bench, Left
-from mailnet.robustness.audit_check import Check, absent, beyond_chance, exceeds
-from mailnet.robustness.suites import Member
+from mailnet.robustness.attack.suites import Member
+from mailnet.robustness.audit.bench import TRAVEL, Bench, Left
+from mailnet.robustness.audit.check import Check, absent, beyond_chance, exceeds
 
 Found: TypeAlias = Callable[[float], Left]
 ALLOWED = "(1% allowed beyond chance)"

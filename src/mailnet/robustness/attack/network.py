@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mailnet.attacks.randomness import is_random
 from mailnet.errors import ConfigError
 from mailnet.nn.batch import Batch
-from mailnet.robustness.suites import Suite, get_suite
+from mailnet.robustness.attack.suites import Suite, get_suite
 from mailnet.specs import TaskSpec
 
 TOLERANCE = 1e-4

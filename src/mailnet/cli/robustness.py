@@ -1,0 +1,144 @@
+"""The commands that measure how much a run withstands: attacks, natural damage, certificates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mailnet.cli.options import Cache, DataRoot, Device, Json, RunPath, SkipBad
+from mailnet.cli.output import print_json, say
+
+
+def attack(
+    run: RunPath,
+    suite: Annotated[
+        str | None,
+        typer.Option(help="standard, rand, quick or published; default the one that fits.", show_default=False),
+    ] = None,
+    norm: Annotated[str, typer.Option(help="linf, l2 or l1.")] = "linf",
+    eps: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]RADIUS",
+            help="Radius, as 4/255, of all modalities or of one; may be repeated. Default for linf 1, 2, 4 and 8/255.",
+            show_default=False,
+        ),
+    ] = None,
+    modality: Annotated[
+        list[str] | None, typer.Option(help="Only this is in the attacker's hands; may be repeated.")
+    ] = None,
+    table: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=RADIUS", help="Also this table, in standard deviations.", show_default=False),
+    ] = None,
+    each_modality: Annotated[
+        bool, typer.Option("--each-modality", help="Also each modality alone, at the middle radius.")
+    ] = False,
+    task: Annotated[list[str] | None, typer.Option(help="Attack this task only; may be repeated.")] = None,
+    together: Annotated[bool, typer.Option("--together", help="Also all tasks at once.")] = False,
+    studies: Annotated[
+        int | None, typer.Option(help="So many, drawn at random; default all.", show_default=False)
+    ] = None,
+    audit: Annotated[bool, typer.Option("--audit", help="Look for signs that gradients are masked.")] = False,
+    modes: Annotated[
+        bool, typer.Option(help="A random network also with its noise off and with a known seed, at the middle radius.")
+    ] = True,
+    max_draws: Annotated[int, typer.Option(help="Most draws of a random network that a gradient averages.")] = 50,
+    repeats: Annotated[int, typer.Option(help="Fresh draws by which a random network is scored.")] = 20,
+    study: Annotated[
+        Path | None, typer.Option(help="Another study.yaml, for external validation.", show_default=False)
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="train, val, test, or all; default test, and all with --study.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the results; default the run, needed with --study.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Studies at a time.")] = 128,
+    seed: Annotated[int, typer.Option(help="Of the attacks and the choice of studies.")] = 0,
+    i_know: Annotated[bool, typer.Option("--i-know", help="Run a suite that does not fit the network.")] = False,
+    data_root: DataRoot = None,
+    skip_bad: SkipBad = False,
+    cache: Cache = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Attack a run's studies and write the result card; given again after a stop, it goes on where it was."""
+    from mailnet.cli.attack import print_attack, read_levels, read_tables
+    from mailnet.robustness.attack.measure import measure_robustness
+
+    card = measure_robustness(
+        run, study=study, split=split or ("test" if study is None else "all"), suite=suite, norm=norm,
+        eps=read_levels(eps or ()), modalities=modality or None, tables=read_tables(table or ()),
+        each_modality=each_modality, tasks=task or None, together=together, studies=studies, modes=modes,
+        max_draws=max_draws, repeats=repeats, batch_size=batch_size, seed=seed, audit=audit, i_know=i_know, out=out,
+        data_root=data_root, skip_bad=skip_bad, cache=cache, device=device, say=say,
+    )  # fmt: skip
+    if as_json:
+        print_json(card)
+    else:
+        print_attack(card, run if out is None else out)
+
+
+def corrupt(
+    run: RunPath,
+    modality: Annotated[list[str] | None, typer.Option(help="Damage this one only; may be repeated.")] = None,
+    kind: Annotated[list[str] | None, typer.Option(help="This kind of damage only; may be repeated.")] = None,
+    severity: Annotated[list[int] | None, typer.Option(help="This severity of 1 to 5 only; may be repeated.")] = None,
+    split: Annotated[str, typer.Option(help="train, val, test or all.")] = "test",
+    reference: Annotated[
+        Path | None, typer.Option(help="Another run on the same studies to divide errors by.", show_default=False)
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results; default the run.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the damage.")] = 0,
+    data_root: DataRoot = None,
+    skip_bad: SkipBad = False,
+    cache: Cache = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Measure natural damage: noise, motion and the like in five strengths, a modality missing or another patient's."""
+    from mailnet.cli.corrupt import print_damage
+    from mailnet.robustness.damage.measure import measure_damage
+
+    result = measure_damage(
+        run, modalities=modality or (), kinds=kind or (), severities=severity or (), split=split, reference=reference,
+        out=out, data_root=data_root, skip_bad=skip_bad, cache=cache, device=device, seed=seed,
+    )  # fmt: skip
+    print_json(result) if as_json else print_damage(result)
+
+
+def certify(
+    run: RunPath,
+    sigma: Annotated[
+        list[str],
+        typer.Option(
+            help="Deviation of the noise on every image, or NAME=0.25 of one; may be repeated.", show_default=False
+        ),
+    ],
+    draws: Annotated[int, typer.Option(help="Noisy copies a study.")] = 1000,
+    level: Annotated[float, typer.Option(help="Chance that the promise of a study is wrong.")] = 0.001,
+    studies: Annotated[int | None, typer.Option(help="How many, drawn at random; default all.")] = None,
+    task: Annotated[list[str] | None, typer.Option(help="This task only; may be repeated.")] = None,
+    noise: Annotated[str, typer.Option(help="Of a random network itself: sample or off.")] = "sample",
+    split: Annotated[str, typer.Option(help="train, val, test or all.")] = "test",
+    out: Annotated[Path | None, typer.Option(help="Folder for the results; default the run.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    data_root: DataRoot = None,
+    skip_bad: SkipBad = False,
+    cache: Cache = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Certify within which distance no change of an image can change the answer, by randomized smoothing."""
+    from mailnet.cli.certify import parse_sigma, print_certificate
+    from mailnet.robustness.certificate.certify import certify_run
+
+    result = certify_run(
+        run, parse_sigma(sigma), draws=draws, level=level, studies=studies, tasks=task or (), noise=noise, split=split,
+        out=out, data_root=data_root, skip_bad=skip_bad, cache=cache, device=device, seed=seed,
+    )  # fmt: skip
+    print_json(result) if as_json else print_certificate(result)

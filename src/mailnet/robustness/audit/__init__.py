@@ -1,0 +1,1 @@
+"""Signs that a network hides its gradients instead of being robust."""

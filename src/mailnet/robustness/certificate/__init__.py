@@ -1,0 +1,1 @@
+"""What randomized smoothing promises, study by study."""

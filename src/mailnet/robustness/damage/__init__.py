@@ -1,0 +1,1 @@
+"""Natural damage measured: corruptions, a modality missing or another patient's."""
