@@ -174,8 +174,9 @@ def measure_robustness(
             found.append(done)
     audits = None
     if audit:
-        audits = audit_tasks(predictor, data, rows, threat, attacked, draws=draws, seed=seed, state=state, batch_size=batch_size,
-                             noise=next(cell.noise for cell in cells if cell.exemplary))  # fmt: skip
+        met = next(cell.noise for cell in cells if cell.exemplary)
+        audits = audit_tasks(predictor, data, rows, threat, attacked, draws=draws, noise=met, seed=seed,
+                             batch_size=batch_size, state=state)  # fmt: skip
         reasons += audit_reasons(audits)
     card = {
         "format": FORMAT,
