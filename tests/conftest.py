@@ -1,4 +1,4 @@
-"""Where tests find real data and golden files; both are absent on an ordinary machine."""
+"""The command line as a fixture, and where tests find real data and golden files, which an ordinary machine lacks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
+
+from factory import Command
+from mailnet.cli import main
 
 DEFAULT_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 
@@ -20,6 +23,19 @@ def data_folder() -> Path:
 def golden_folder(data_folder: Path) -> Path:
     """The folder of golden files of the published networks, beside the real data."""
     return _folder(data_folder.parent / "golden", "golden files")
+
+
+@pytest.fixture
+def mailnet(capsys: pytest.CaptureFixture[str]) -> Command:
+    """``mailnet("train", path)`` -> exit status, stdout, stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return run
 
 
 def _folder(path: Path, what: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from PIL import Image
 
 FINDINGS = ("none", "left", "right")
 GRADES = ("low", "high")
+
+Command = Callable[..., tuple[int, str, str]]  # arguments of the command line -> exit status, stdout, stderr
 
 
 def write_study(

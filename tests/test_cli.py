@@ -5,30 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from factory import read_table, write_study, write_table
+from factory import Command, read_table, write_study, write_table
 from mailnet import __version__
-from mailnet.cli import main
-
-Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def mailnet(capsys: pytest.CaptureFixture[str]) -> Command:
-    """``mailnet("train", path)`` -> exit status, stdout, stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return run
 
 
 @pytest.fixture(autouse=True)

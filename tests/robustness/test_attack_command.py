@@ -3,32 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from linear_run import best_attack, write_linear_run
 
-from factory import write_study
-from mailnet.cli import main
+from factory import Command, write_study
 from mailnet.cli.attack import notes, read_levels, read_tables
 from mailnet.errors import ConfigError
-
-Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def mailnet(capsys: pytest.CaptureFixture[str]) -> Command:
-    """``mailnet("attack", run)`` -> exit status, stdout, stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return run
 
 
 @pytest.fixture(autouse=True)
