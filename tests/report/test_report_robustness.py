@@ -159,3 +159,17 @@ def test_radii_of_their_own_and_tables_are_named(tmp_path: Path) -> None:
     page = written(tmp_path, card)
     assert "ct 2/255, mri 4/255, clinic 0.1" in page
     assert "0.1 standard deviations" in page
+
+
+def test_tasks_of_different_studies_are_not_said_to_be_attacked_at_once(tmp_path: Path) -> None:
+    card = make_card()
+    card["tasks"]["grade"] = card["tasks"]["finding"]
+    for each in card["cells"]:
+        each |= {"tasks": ["finding", "grade"], "n": 400}
+        each["figures"]["grade"] = each["figures"]["finding"]
+    page = written(tmp_path, card)
+    assert "all modalities" in page
+    assert "at once" not in page
+    for each in card["cells"]:
+        each["n"] = 200
+    assert "all tasks at once" in written(tmp_path, card)

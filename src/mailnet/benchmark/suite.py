@@ -188,12 +188,7 @@ class Suite(Section):
         """Return the attacks that a network trained on a study meets; none for a model of the table."""
         if self.networks[network].columns is not None:
             return {}
-        return {
-            name: entry
-            for name, entry in self.attacks.items()
-            if (entry.networks is None or network in entry.networks)
-            and (entry.studies is None or study in entry.studies)
-        }
+        return {name: entry for name, entry in self.attacks.items() if entry.meets(study, network)}
 
 
 def load_suite(path: str | Path) -> Suite:

@@ -177,18 +177,19 @@ def _bars(name: str, every: Cells, whole: Mapping[str, float]) -> list[Bar]:
         value = words.estimate(cell["figures"][name]["robust"]["accuracy"])
         if value is not None:
             low, high = (value.value if end is None else end for end in (value.low, value.high))
-            bars.append(Bar(_spoken(cell, whole), value, round(100 * value.value, 2), round(100 * low, 2),
+            bars.append(Bar(_spoken(name, cell, whole), value, round(100 * value.value, 2), round(100 * low, 2),
                             round(100 * (high - low), 2), cell["figures"][name]["n"]))  # fmt: skip
     return bars
 
 
-def _spoken(cell: Mapping[str, Any], whole: Mapping[str, float]) -> str:
+def _spoken(name: str, cell: Mapping[str, Any], whole: Mapping[str, float]) -> str:
     parts = []
     if len(whole) > 1:
         parts.append(
             "all modalities" if set(cell["eps"]) == set(whole) else f"{words.listing(list(cell['eps']))} alone"
         )
-    if len(cell["tasks"]) > 1:
+    # Where a study has one label only, one attacker serves for all tasks, and each study is attacked through its own.
+    if len(cell["tasks"]) > 1 and cell["n"] == cell["figures"][name]["n"]:
         parts.append("all tasks at once")
     if cell["noise"] is not None:
         parts.append(

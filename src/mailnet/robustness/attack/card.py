@@ -60,6 +60,7 @@ def describe_cell(
     batches: Sequence[np.ndarray],
     found: Sequence[Mapping[str, Tensor]],
     *,
+    random: bool,
     redraws: bool,
 ) -> dict[str, Any]:
     """Return what the card says of one attacker.
@@ -70,6 +71,7 @@ def describe_cell(
         data: The studies.
         batches: Positions of the studies of each batch.
         found: What ``attack_batch`` gave for each.
+        random: Whether the network draws; one whose source of noise gives none is frozen, and met in no way.
         redraws: Whether the draws of the intervals are wanted too.
 
     Returns:
@@ -87,6 +89,7 @@ def describe_cell(
     suite = get_suite(cell.suite)
     return {
         **cell.as_dict(),
+        **({} if random else {"noise": None}),
         "n": len(rows),
         "n_held": int(held.sum()),
         "figures": {task: _figures(cell, number, task, data, rows, own, redraws) for task in cell.tasks},

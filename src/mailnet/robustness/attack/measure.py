@@ -9,23 +9,19 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import mailnet
-from mailnet.attacks import Objective, Problem, Threat
-from mailnet.bundle import Predictor, load
+from mailnet.attacks import Threat
+from mailnet.bundle import load
 from mailnet.data.progress import progress
 from mailnet.errors import ConfigError, RunError
 from mailnet.evaluation.inputs import load_studies
 from mailnet.files import write_json
-from mailnet.nn.batch import Batch
 from mailnet.nn.noise import get_noise
-from mailnet.robustness.attack.alignment import AIM, measure_alignment
 from mailnet.robustness.attack.batch import Attacker, attack_batch
 from mailnet.robustness.attack.card import describe_cell, describe_model, describe_tables
 from mailnet.robustness.attack.cells import middle_of, plan_cells
 from mailnet.robustness.attack.examples import write_examples
-from mailnet.robustness.attack.network import choose_suite, draws_numbers
+from mailnet.robustness.attack.network import choose_draws, choose_suite, draws_numbers
 from mailnet.robustness.attack.state import State
 from mailnet.robustness.attack.studies import (
     choose_attacked,
@@ -39,11 +35,9 @@ from mailnet.robustness.attack.studies import (
 from mailnet.robustness.attack.suites import get_suite
 from mailnet.robustness.attack.threats import Level, choose_levels, table_boxes
 from mailnet.robustness.audit.of_run import audit_reasons, audit_tasks
-from mailnet.training.device import seed_of
 
 FORMAT = 1
 FILE = "robustness.json"
-ALIGNED = 64  # studies on which the cosine between draws is measured
 
 
 def measure_robustness(
@@ -151,8 +145,7 @@ def measure_robustness(
     threat = Threat(kind, middle, {name: box for name, box in boxes.items() if name in middle})
     alignment = state.note("alignment")
     if random and alignment is None:
-        batch = read_batch(data, max(batches, key=len)[:ALIGNED], predictor.device)
-        alignment = _align(predictor, batch, threat, chosen, max_draws, seed)
+        alignment = choose_draws(predictor, data, batches, threat, attacked, max_draws, seed)
         state.keep_note("alignment", alignment)
     draws = alignment["draws"] if alignment and used.averages else 1
     source = get_noise(predictor.model)
@@ -205,7 +198,7 @@ def measure_robustness(
         "alignment": alignment,
         "repeats": repeats if random else 1,
         "bootstrap": data.config.evaluation.bootstrap,
-        "cells": [describe_cell(cell, number, data, batches, found, redraws=redraws)
+        "cells": [describe_cell(cell, number, data, batches, found, random=random, redraws=redraws)
                   for number, cell in enumerate(cells)],
         "examples": write_examples(folder, data, cells, batches, found),
         "audit": audits,
@@ -217,17 +210,6 @@ def measure_robustness(
     write_json(folder / FILE, card)
     state.remove()
     return card
-
-
-def _align(
-    predictor: Predictor, batch: Batch, threat: Threat, tasks: Sequence[str], max_draws: int, seed: int
-) -> dict[str, Any]:
-    problem = Problem(
-        predictor.model, batch, threat, Objective(tasks=tasks), draws=2
-    )  # 2: whether it draws is looked at
-    generator = torch.Generator().manual_seed(seed_of(seed, "alignment"))
-    measured = measure_alignment(problem.with_draws(1, generator=generator), cap=max_draws)
-    return {**measured.as_dict(), "aim": AIM, "capped": measured.reached < AIM}
 
 
 def _folder(run: Path, study: str | Path | None, out: str | Path | None) -> Path:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mailnet.attacks import Objective, Problem, Threat
 from mailnet.attacks.randomness import is_random
+from mailnet.bundle import Predictor
+from mailnet.data.study import StudyData
 from mailnet.errors import ConfigError
 from mailnet.nn.batch import Batch
+from mailnet.robustness.attack.alignment import AIM, measure_alignment
+from mailnet.robustness.attack.studies import known_labels, one_of_each_kind, read_batch
 from mailnet.robustness.attack.suites import Suite, get_suite
 from mailnet.specs import TaskSpec
+from mailnet.training.device import seed_of
 
 TOLERANCE = 1e-4
+ALIGNED = 64  # studies of a kind on which the cosine between draws is measured
+FEW = 8  # studies, below which a kind has no say in it where others have more
 
 
 def draws_numbers(model: nn.Module, batches: Iterable[Batch]) -> bool:
@@ -40,6 +50,45 @@ def choose_suite(name: str | None, random: bool, insist: bool) -> tuple[Suite, l
     if refusal is not None and not insist:
         raise ConfigError(refusal, remedy="Leave --suite away, or insist with --i-know")
     return suite, [reason for reason in (refusal, suite.caveat) if reason is not None]
+
+
+def choose_draws(
+    predictor: Predictor,
+    data: StudyData,
+    batches: Sequence[np.ndarray],
+    threat: Threat,
+    attacked: Sequence[tuple[str, ...]],
+    max_draws: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Return how many draws of a random network are averaged, and why, as the card says it.
+
+    The attacker whose gradients agree least decides for all: those of one task, or of the studies of one kind, may need
+    many more draws than the others', which a mean over all would hide.
+
+    Args:
+        predictor: The model.
+        data: The studies.
+        batches: Those that are attacked, each of one kind; one at least has what the attacker holds.
+        threat: What he holds.
+        attacked: Tasks that are attacked together, one group after the other.
+        max_draws: The most draws.
+        seed: Of the draws.
+    """
+    kinds = [
+        part for part in one_of_each_kind(data, batches) if any(data.present[name][part[0]] for name in threat.eps)
+    ]
+    generator = torch.Generator().manual_seed(seed_of(seed, "alignment"))
+    found = []
+    for part in [kind for kind in kinds if len(kind) >= FEW] or kinds:
+        batch = read_batch(data, part[:ALIGNED], predictor.device)
+        for tasks in attacked:
+            if known_labels(data, tasks)[:, part[:ALIGNED]].any():
+                # Two draws, so that a network without a source of ours is asked whether it draws.
+                problem = Problem(predictor.model, batch, threat, Objective(tasks=tasks), draws=2)
+                found.append(measure_alignment(problem.with_draws(1, generator=generator), cap=max_draws))
+    least = min(found, key=lambda each: each.cosine)
+    return {**least.as_dict(), "aim": AIM, "capped": least.reached < AIM}
 
 
 def refuse_probabilities(tasks: Mapping[str, TaskSpec], logits: Mapping[str, Tensor]) -> None:

@@ -60,7 +60,8 @@ def choose_rows(
         split: For messages.
 
     Raises:
-        ConfigError: Fewer than one study is wanted, or none that has a label has what the attacker holds.
+        ConfigError: Fewer than one study is wanted, or none that has a label has what the attacker holds, or so few
+            are wanted that this is so of those that were drawn.
         DataError: No study has a label.
     """
     if studies is not None and studies < 1:
@@ -78,8 +79,15 @@ def choose_rows(
                 task=task,
                 remedy="Choose other modalities or tasks",
             )
-    rows = np.random.default_rng(seed).permutation(np.flatnonzero(known.any(0)))
-    return np.sort(rows[:studies])
+    rows = np.random.default_rng(seed).permutation(np.flatnonzero(known.any(0)))[:studies]
+    for task, own in zip(tasks, known, strict=True):
+        if not (own & able)[rows].any():
+            raise ConfigError(
+                f"none of the {len(rows)} studies that were drawn has a label of it and can be changed by the attacker",
+                task=task,
+                remedy="Take more studies, or choose other tasks",
+            )
+    return np.sort(rows)
 
 
 def make_batches(data: StudyData, rows: np.ndarray, size: int) -> list[np.ndarray]:
@@ -105,8 +113,9 @@ def read_batch(data: StudyData, rows: np.ndarray, device: torch.device) -> Batch
 
 
 def one_of_each_kind(data: StudyData, batches: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return one batch of each kind of studies, by the modalities they have."""
-    kinds = {tuple(bool(data.present[name][part[0]]) for name in data.modalities): part for part in batches}
+    """Return the first batch of each kind of studies, by the modalities they have."""
+    # Backwards, so that the first stays: the last is what was left over, and may be a single study.
+    kinds = {tuple(bool(data.present[name][part[0]]) for name in data.modalities): part for part in reversed(batches)}
     return list(kinds.values())
 
 
