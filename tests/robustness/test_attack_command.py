@@ -43,14 +43,15 @@ def test_all_options_reach_the_measurement(mailnet: Command, tmp_path: Path) -> 
     run = write_linear_run(tmp_path / "linear", studies=12)
     status, out, err = mailnet(
         "attack", run, "--suite", "quick", "--eps", "ct=1/255", "--eps", "mri=0.5/255", "--task", "grade",
-        "--table", "clinic=0.4", "--seed", 3, "--batch-size", 5, "--out", tmp_path / "out", "--json",
+        "--table", "clinic=0.4", "--straight-through", "--seed", 3, "--batch-size", 5, "--json",
+        "--out", tmp_path / "out",
     )  # fmt: skip
     assert status == 0, err
     card = json.loads(out)
     assert json.loads((tmp_path / "out" / "robustness.json").read_text()) == card
     (cell,) = card["cells"]
     assert cell["eps"] == pytest.approx({"ct": 1 / 255, "mri": 0.5 / 255, "clinic": 0.4})
-    assert (card["seed"], list(card["tasks"])) == (3, ["grade"])
+    assert (card["seed"], list(card["tasks"]), card["threat"]["straight_through"]) == (3, ["grade"], True)
     exact = best_attack(run, "grade", cell["eps"]).mean()
     assert cell["figures"]["grade"]["robust"]["accuracy"]["value"] == pytest.approx(exact, abs=1e-6)
     assert not (run / "robustness.json").exists()

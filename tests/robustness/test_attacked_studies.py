@@ -8,7 +8,9 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from linear_run import write_linear_run
+import torch
+from linear_run import LinearOfTests, best_attack, write_linear_run
+from torch import Tensor
 
 from mailnet.data.config import load_config
 from mailnet.data.study import StudyData
@@ -69,3 +71,41 @@ def test_a_source_that_gives_no_noise_is_met_and_shown_as_a_network_without(tmp_
     assert not card["random"]
     assert [cell["noise"] for cell in card["cells"]] == [None]
     assert "1.5/255" in str(render_robustness(run, load_config(run / "study.yaml")))
+
+
+def test_numbers_from_no_source_of_ours_are_drawn_anew_for_the_score(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = write_linear_run(tmp_path)
+    plain = LinearOfTests._once
+
+    def noisy(self: LinearOfTests, inputs: dict[str, Tensor], present: dict[str, Tensor] | None) -> dict[str, Tensor]:
+        return {task: logits + torch.randn(logits.shape) for task, logits in plain(self, inputs, present).items()}
+
+    monkeypatch.setattr(LinearOfTests, "_once", noisy)
+    card, again = (measured(run, tasks=["stage"], max_draws=1, out=tmp_path / name) for name in ("one", "two"))
+    assert card["random"]
+    figures = card["cells"][0]["figures"]["stage"]
+    assert figures["ways"]["worst"]["clean"]["accuracy"]["value"] < figures["clean"]["accuracy"]["value"]
+    assert figures == again["cells"][0]["figures"]["stage"]
+
+
+def test_gradients_pass_through_clips_where_that_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = write_linear_run(tmp_path)
+    exact = best_attack(run, "grade", {"ct": 1.5 / 255, "mri": 1.5 / 255}).mean()
+    plain = LinearOfTests._once
+
+    def clipped(self: LinearOfTests, inputs: dict[str, Tensor], present: dict[str, Tensor] | None) -> dict[str, Tensor]:
+        found = plain(self, inputs, present)
+        margin = (found["grade"][:, 1] - found["grade"][:, 0]).clamp(-0.01, 0.01)  # the same answers, no gradient
+        return found | {"grade": torch.stack([-margin, margin], 1)}
+
+    monkeypatch.setattr(LinearOfTests, "_once", clipped)
+    flat, through = (measured(run, tasks=["grade"], straight_through=on) for on in (False, True))
+    left = [card["cells"][0]["figures"]["grade"]["robust"]["accuracy"]["value"] for card in (flat, through)]
+    assert left[0] > left[1] == pytest.approx(exact, abs=1e-6)
+    assert [card["threat"]["straight_through"] for card in (flat, through)] == [False, True]
+    audit = measured(run, tasks=["grade"], straight_through=True, audit=True)["audit"]["grade"]
+    (check,) = (check for check in audit["checks"] if check["name"] == "clips_hide_nothing")
+    assert check["passed"] is None
+    assert "as was asked for" in check["meaning"]

@@ -42,6 +42,10 @@ def attack(
         int | None, typer.Option(help="So many, drawn at random; default all.", show_default=False)
     ] = None,
     audit: Annotated[bool, typer.Option("--audit", help="Look for signs that gradients are masked.")] = False,
+    straight_through: Annotated[
+        bool,
+        typer.Option("--straight-through", help="Gradients pass through clips of the network, as an audit may advise."),
+    ] = False,
     modes: Annotated[
         bool, typer.Option(help="A random network also with its noise off and with a known seed, at the middle radius.")
     ] = True,
@@ -74,8 +78,9 @@ def attack(
         run, study=study, split=split or ("test" if study is None else "all"), suite=suite, norm=norm,
         eps=read_levels(eps or ()), modalities=modality or None, tables=read_tables(table or ()),
         each_modality=each_modality, tasks=task or None, together=together, studies=studies, modes=modes,
-        max_draws=max_draws, repeats=repeats, batch_size=batch_size, seed=seed, audit=audit, i_know=i_know, out=out,
-        data_root=data_root, skip_bad=skip_bad, cache=cache, device=device, say=say,
+        max_draws=max_draws, repeats=repeats, batch_size=batch_size, seed=seed, audit=audit,
+        straight_through=straight_through, i_know=i_know, out=out, data_root=data_root,
+        skip_bad=skip_bad, cache=cache, device=device, say=say,
     )  # fmt: skip
     if as_json:
         print_json(card)

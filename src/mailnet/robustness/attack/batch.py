@@ -36,6 +36,7 @@ class Attacker:
         boxes: Of tables, on the network's device.
         repeats: Fresh draws by which a random network is scored.
         seed: Of everything.
+        straight_through: Whether gradients pass through clips, see ``Problem``.
     """
 
     model: nn.Module
@@ -44,14 +45,18 @@ class Attacker:
     boxes: Mapping[str, Box]
     repeats: int
     seed: int
+    straight_through: bool = False
 
     def problem(self, batch: Batch, cell: Cell, eps: Mapping[str, float] | None = None) -> Problem:
         """Return studies as a cell's attacker meets them; with radii in place of the cell's."""
         eps = cell.eps if eps is None else eps
         threat = Threat(cell.norm, eps, {name: box for name, box in self.boxes.items() if name in eps})
         sure = cell.noise == "sample"
-        return Problem(self.model, batch, threat, Objective(tasks=cell.tasks), draws=cell.draws,
-                       noise=cell.noise or "sample", sure=sure)  # fmt: skip
+        problem = Problem(self.model, batch, threat, Objective(tasks=cell.tasks), draws=cell.draws,
+                          noise=cell.noise or "sample", sure=sure, straight_through=self.straight_through)  # fmt: skip
+        # With a single draw the problem does not look for random numbers from elsewhere than a source of ours.
+        problem.random |= sure
+        return problem
 
 
 def attack_batch(

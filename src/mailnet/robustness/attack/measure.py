@@ -60,6 +60,7 @@ def measure_robustness(
     batch_size: int = 128,
     seed: int = 0,
     audit: bool = False,
+    straight_through: bool = False,
     i_know: bool = False,
     out: str | Path | None = None,
     data_root: str | Path | None = None,
@@ -93,6 +94,7 @@ def measure_robustness(
         batch_size: Studies at a time.
         seed: Of the attacks and the choice of studies.
         audit: Also look for signs that gradients are masked.
+        straight_through: Let gradients pass through clips of the network, which are flat beyond their ends.
         i_know: Measure by a suite that does not fit the network; the card says that its figures are not reliable.
         out: Folder of the results; default the run.
         data_root: Where the images lie now.
@@ -132,7 +134,7 @@ def measure_robustness(
         "mailnet": mailnet.__version__, "weights": model["weights"], "studies": digest_studies(data, rows),
         "split": split, "suite": used.as_dict(), "norm": kind, "eps": levels, "each_modality": each_modality,
         "attacked": attacked, "modes": modes, "max_draws": max_draws, "repeats": repeats, "batch_size": batch_size,
-        "seed": seed, "device": predictor.device.type,
+        "seed": seed, "device": predictor.device.type, "straight_through": straight_through,
     }  # fmt: skip
     state = State(folder, settings)
     if state.resumed:
@@ -145,7 +147,8 @@ def measure_robustness(
     threat = Threat(kind, middle, {name: box for name, box in boxes.items() if name in middle})
     alignment = state.note("alignment")
     if random and alignment is None:
-        alignment = choose_draws(predictor, data, batches, threat, attacked, max_draws, seed)
+        alignment = choose_draws(predictor, data, batches, threat, attacked, max_draws, seed,
+                                 straight_through=straight_through)  # fmt: skip
         state.keep_note("alignment", alignment)
     draws = alignment["draws"] if alignment and used.averages else 1
     source = get_noise(predictor.model)
@@ -153,7 +156,7 @@ def measure_robustness(
                        modes=modes and source is not None)  # fmt: skip
     if source is not None and not random:  # it has a source of noise that gives none
         cells = [replace(cell, noise="frozen") for cell in cells]
-    attacker = Attacker(predictor.model, predictor.tasks, cells, boxes, repeats, seed)
+    attacker = Attacker(predictor.model, predictor.tasks, cells, boxes, repeats, seed, straight_through)
     found = []
     steps = sum(len(part) * len(get_suite(cell.suite).members) for part in batches for cell in cells)
     with progress("Attacking studies", steps) as advance:
@@ -169,7 +172,7 @@ def measure_robustness(
     if audit:
         met = next(cell.noise for cell in cells if cell.exemplary)
         audits = audit_tasks(predictor, data, rows, threat, attacked, draws=draws, noise=met, seed=seed,
-                             batch_size=batch_size, state=state)  # fmt: skip
+                             batch_size=batch_size, state=state, straight_through=straight_through)  # fmt: skip
         reasons += audit_reasons(audits)
     card = {
         "format": FORMAT,
@@ -193,6 +196,7 @@ def measure_robustness(
             "levels": levels,
             "middle": middle_of(levels),
             "tables": describe_tables(data, tables or {}),
+            "straight_through": straight_through,
         },
         "tasks": {name: {"kind": data.tasks[name].kind, "classes": list(data.tasks[name].classes)} for name in chosen},
         "alignment": alignment,

@@ -60,6 +60,8 @@ def choose_draws(
     attacked: Sequence[tuple[str, ...]],
     max_draws: int,
     seed: int,
+    *,
+    straight_through: bool,
 ) -> dict[str, Any]:
     """Return how many draws of a random network are averaged, and why, as the card says it.
 
@@ -74,6 +76,7 @@ def choose_draws(
         attacked: Tasks that are attacked together, one group after the other.
         max_draws: The most draws.
         seed: Of the draws.
+        straight_through: Whether gradients pass through clips.
     """
     kinds = [
         part for part in one_of_each_kind(data, batches) if any(data.present[name][part[0]] for name in threat.eps)
@@ -85,7 +88,8 @@ def choose_draws(
         for tasks in attacked:
             if known_labels(data, tasks)[:, part[:ALIGNED]].any():
                 # Two draws, so that a network without a source of ours is asked whether it draws.
-                problem = Problem(predictor.model, batch, threat, Objective(tasks=tasks), draws=2)
+                problem = Problem(predictor.model, batch, threat, Objective(tasks=tasks), draws=2,
+                                  straight_through=straight_through)  # fmt: skip
                 found.append(measure_alignment(problem.with_draws(1, generator=generator), cap=max_draws))
     least = min(found, key=lambda each: each.cosine)
     return {**least.as_dict(), "aim": AIM, "capped": least.reached < AIM}

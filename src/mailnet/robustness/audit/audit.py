@@ -107,6 +107,7 @@ def run_audit(
     noise: NoiseUse = "sample",
     effort: Effort | None = None,
     together: int | None = None,
+    straight_through: bool = False,
 ) -> Audit:
     """Check whether attacks on a network can be believed.
 
@@ -126,6 +127,7 @@ def run_audit(
         noise: How a random network is met, see ``Problem``.
         effort: How much is spent; default ``FULL`` or, of a random network, ``RANDOM``.
         together: Studies in one forward pass, as memory allows; default as ``effort`` says.
+        straight_through: Whether gradients pass through clips, see ``Problem``.
 
     Returns:
         The audit. A check that does not apply has ``passed`` None and says why.
@@ -142,6 +144,7 @@ def run_audit(
         {name: here[first] for name, here in batch.present.items()},
     )
     problem = _met(model, batch, threat, objective, draws, noise, random)
+    problem.smooth = straight_through
     chosen = effort or (RANDOM if random else FULL)
     chosen = replace(chosen, together=together or chosen.together)
     bench = Bench(problem, random=random, sources=sources, effort=chosen, seed=seed)

@@ -33,6 +33,7 @@ def audit_tasks(
     seed: int,
     batch_size: int,
     state: State,
+    straight_through: bool,
 ) -> dict[str, dict[str, Any]]:
     """Return by tasks attacked together, joined by `` + ``, what ``Audit.as_dict`` gives.
 
@@ -49,6 +50,7 @@ def audit_tasks(
         seed: Of the choice of studies and of the audit.
         batch_size: Studies in one forward pass.
         state: Where finished audits are kept.
+        straight_through: Whether gradients pass through clips.
     """
     found: dict[str, dict[str, Any]] = {}
     with progress("Auditing", PARTS * len(attacked)) as advance:
@@ -62,7 +64,7 @@ def audit_tasks(
                 try:
                     kept = run_audit(predictor.model, batch, threat, Objective(tasks=tasks), draws=draws,
                                      seed=seed, advance=advance, noise=noise or "sample",
-                                     together=batch_size).as_dict()  # fmt: skip
+                                     together=batch_size, straight_through=straight_through).as_dict()  # fmt: skip
                 except TooFewStudies as error:
                     kept = {"passed": None, "failed": [], "checks": [], "studies": 0, "why": str(error)}
                 state.keep_note(f"audit-{number}", kept)
