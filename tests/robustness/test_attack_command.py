@@ -59,12 +59,16 @@ def test_all_options_reach_the_measurement(mailnet: Command, tmp_path: Path) -> 
 
 def test_an_audit_is_on_the_card(mailnet: Command, tmp_path: Path) -> None:
     run = write_linear_run(tmp_path / "linear", studies=24)
-    status, _, err = mailnet("attack", run, "--suite", "quick", "--eps", "1/255", "--task", "grade", "--audit")
+    status, _, err = mailnet("attack", run, "--suite", "quick", "--eps", "1/255", "--task", "grade", "--audit",
+                             "--source", write_linear_run(tmp_path / "other", studies=4))  # fmt: skip
     assert status == 0, err
     card = json.loads((run / "robustness.json").read_text())
     audit = card["audit"]["grade"]
     failed = [check["name"] for check in audit["checks"] if check["passed"] is False]
     assert audit["failed"] == failed
+    assert [source["name"] for source in card["sources"]] == [card["model"]["name"]]
+    carried = next(check for check in audit["checks"] if check["name"] == "white_box_beats_transfer")
+    assert "other_networks" in str(carried["figure"])
     assert any("the audit of grade failed" in reason for reason in card["reasons"]) == bool(failed)
     assert "Audit of grade:" in err
     few = write_linear_run(tmp_path / "few", studies=5)

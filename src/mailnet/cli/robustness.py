@@ -42,6 +42,13 @@ def attack(
         int | None, typer.Option(help="So many, drawn at random; default all.", show_default=False)
     ] = None,
     audit: Annotated[bool, typer.Option("--audit", help="Look for signs that gradients are masked.")] = False,
+    source: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Another run on the study, of which the audit carries attacks over; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     straight_through: Annotated[
         bool,
         typer.Option("--straight-through", help="Gradients pass through clips of the network, as an audit may advise."),
@@ -78,7 +85,7 @@ def attack(
         run, study=study, split=split or ("test" if study is None else "all"), suite=suite, norm=norm,
         eps=read_levels(eps or ()), modalities=modality or None, tables=read_tables(table or ()),
         each_modality=each_modality, tasks=task or None, together=together, studies=studies, modes=modes,
-        max_draws=max_draws, repeats=repeats, batch_size=batch_size, seed=seed, audit=audit,
+        max_draws=max_draws, repeats=repeats, batch_size=batch_size, seed=seed, audit=audit, sources=source or (),
         straight_through=straight_through, i_know=i_know, out=out, data_root=data_root,
         skip_bad=skip_bad, cache=cache, device=device, say=say,
     )  # fmt: skip

@@ -21,7 +21,7 @@ from mailnet.robustness.attack.batch import Attacker, attack_batch
 from mailnet.robustness.attack.card import describe_cell, describe_model, describe_tables
 from mailnet.robustness.attack.cells import middle_of, plan_cells
 from mailnet.robustness.attack.examples import write_examples
-from mailnet.robustness.attack.network import choose_draws, choose_suite, draws_numbers
+from mailnet.robustness.attack.network import choose_draws, choose_suite, draws_numbers, load_source
 from mailnet.robustness.attack.state import State
 from mailnet.robustness.attack.studies import (
     choose_attacked,
@@ -60,6 +60,7 @@ def measure_robustness(
     batch_size: int = 128,
     seed: int = 0,
     audit: bool = False,
+    sources: Sequence[str | Path] = (),
     straight_through: bool = False,
     i_know: bool = False,
     out: str | Path | None = None,
@@ -94,6 +95,7 @@ def measure_robustness(
         batch_size: Studies at a time.
         seed: Of the attacks and the choice of studies.
         audit: Also look for signs that gradients are masked.
+        sources: Other runs with the same modalities and tasks, of which the audit carries attacks over.
         straight_through: Let gradients pass through clips of the network, which are flat beyond their ends.
         i_know: Measure by a suite that does not fit the network; the card says that its figures are not reliable.
         out: Folder of the results; default the run.
@@ -119,6 +121,7 @@ def measure_robustness(
     predictor.model.requires_grad_(False)  # gradients of weights would be computed for nothing
     data = load_studies(predictor, Path(run), None if study is None else Path(study), split, data_root,
                         skip_bad=skip_bad, cache=cache)  # fmt: skip
+    others = [load_source(predictor, Path(path), device) for path in sources]
     kind, levels = choose_levels(data, norm, eps, modalities, tables or {})
     attacked = choose_attacked(data, choose_tasks(predictor, data, tasks), together)
     chosen = list(dict.fromkeys(task for group in attacked for task in group))
@@ -135,6 +138,7 @@ def measure_robustness(
         "split": split, "suite": used.as_dict(), "norm": kind, "eps": levels, "each_modality": each_modality,
         "attacked": attacked, "modes": modes, "max_draws": max_draws, "repeats": repeats, "batch_size": batch_size,
         "seed": seed, "device": predictor.device.type, "straight_through": straight_through,
+        "sources": [found["weights"] for _, found in others],
     }  # fmt: skip
     state = State(folder, settings)
     if state.resumed:
@@ -171,8 +175,9 @@ def measure_robustness(
     audits = None
     if audit:
         met = next(cell.noise for cell in cells if cell.exemplary)
-        audits = audit_tasks(predictor, data, rows, threat, attacked, draws=draws, noise=met, seed=seed,
-                             batch_size=batch_size, state=state, straight_through=straight_through)  # fmt: skip
+        audits = audit_tasks(predictor, data, rows, threat, attacked, sources=[model for model, _ in others],
+                             draws=draws, noise=met, seed=seed, batch_size=batch_size, state=state,
+                             straight_through=straight_through)  # fmt: skip
         reasons += audit_reasons(audits)
     card = {
         "format": FORMAT,
@@ -206,6 +211,7 @@ def measure_robustness(
                   for number, cell in enumerate(cells)],
         "examples": write_examples(folder, data, cells, batches, found),
         "audit": audits,
+        "sources": [{key: found[key] for key in ("name", "weights", "defense")} for _, found in others],
         "unreliable": bool(reasons),
         "reasons": reasons,
         "seconds": 0.0,

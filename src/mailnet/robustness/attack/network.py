@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,12 @@ from torch import Tensor, nn
 
 from mailnet.attacks import Objective, Problem, Threat
 from mailnet.attacks.randomness import is_random
-from mailnet.bundle import Predictor
+from mailnet.bundle import Predictor, load
 from mailnet.data.study import StudyData
 from mailnet.errors import ConfigError
 from mailnet.nn.batch import Batch
 from mailnet.robustness.attack.alignment import AIM, measure_alignment
+from mailnet.robustness.attack.card import describe_model
 from mailnet.robustness.attack.studies import known_labels, one_of_each_kind, read_batch
 from mailnet.robustness.attack.suites import Suite, get_suite
 from mailnet.specs import TaskSpec
@@ -116,3 +118,16 @@ def refuse_probabilities(tasks: Mapping[str, TaskSpec], logits: Mapping[str, Ten
                 f"task '{name}': the network returns probabilities, not logits; leave its last softmax away, lest the "
                 "gradients that an attack follows vanish"
             )
+
+
+def load_source(predictor: Predictor, run: Path, device: str) -> tuple[nn.Module, dict[str, Any]]:
+    """Return another run's network, of which attacks are carried over, and what the card says of it.
+
+    Raises:
+        ConfigError: It does not answer the same tasks from the same modalities.
+        RunError: It cannot be read.
+    """
+    other = load(run, device)
+    if set(other.modalities) != set(predictor.modalities) or other.tasks != predictor.tasks:
+        raise ConfigError("has other modalities or tasks", file=run, remedy="Name a run of the same study as a source")
+    return other.model.requires_grad_(False), describe_model(other, run)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from mailnet.attacks import Objective, Threat
 from mailnet.attacks.randomness import NoiseUse
@@ -28,6 +29,7 @@ def audit_tasks(
     threat: Threat,
     attacked: Sequence[tuple[str, ...]],
     *,
+    sources: Sequence[nn.Module],
     draws: int,
     noise: NoiseUse | None,
     seed: int,
@@ -45,6 +47,7 @@ def audit_tasks(
         rows: Positions of those that are attacked.
         threat: At the middle level.
         attacked: Tasks that are attacked together, one group after the other.
+        sources: Other networks, of which attacks are carried over.
         draws: Of a random network, averaged by each gradient.
         noise: How the network is met, None where it draws nothing.
         seed: Of the choice of studies and of the audit.
@@ -63,6 +66,7 @@ def audit_tasks(
                 batch = read_batch(data, np.sort(order[:OFFERED]), predictor.device)
                 try:
                     kept = run_audit(predictor.model, batch, threat, Objective(tasks=tasks), draws=draws,
+                                     sources=sources,
                                      seed=seed, advance=advance, noise=noise or "sample",
                                      together=batch_size, straight_through=straight_through).as_dict()  # fmt: skip
                 except TooFewStudies as error:
