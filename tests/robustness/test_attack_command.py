@@ -85,6 +85,8 @@ def test_an_audit_is_on_the_card(mailnet: Command, tmp_path: Path) -> None:
         (("--eps", "4/255", "--eps", "ct=1/255"), "with a modality's name and without"),
         (("--eps", "4"), "more than 1, by which two images"),
         (("--table", "clinic"), "--table clinic has no radius"),
+        (("--table", "ct=0.1"), "modality ct: is no table"),
+        (("--modality", "mri", "--eps", "ct=1/255"), "a radius is given of ct, but only mri may be changed"),
         (("--modality", "pet"), "no modality 'pet'"),
         (("--suite", "rand"), "is for random networks"),
     ],

@@ -83,6 +83,9 @@ def test_all_tasks_at_once_are_an_attacker_more(run: Path) -> None:
     for alone, task in zip(card["cells"], ("stage", "grade"), strict=False):
         assert robust(alone, task) <= robust(joint, task)
     assert joint["standing"]["after"][-1]["standing"] >= robust(joint, "grade")
+    shown = [(example["row"], example["task"]) for example in card["examples"]["shown"]]
+    assert len(shown) == len(set(shown))  # none is shown again as the joint attacker left it
+    assert {task for _, task in shown} == {"stage", "grade"}
 
 
 def test_studies_of_one_label_need_one_attacker_for_all_tasks(unpaired: Path) -> None:
@@ -182,7 +185,7 @@ def test_a_suite_that_does_not_fit_is_run_for_those_who_know(random_run: Path, r
         ({"modalities": ["pet"]}, "no modality 'pet'"),
         ({"modalities": ["clinic"]}, "is a table"),
         ({"eps": [{"pet": 0.1}]}, "no modality 'pet'"),
-        ({"tables": {"ct": 0.1}}, "no table 'ct'"),
+        ({"tables": {"ct": 0.1}}, "modality ct: is no table"),
         ({"tables": {"clinic": -1.0}}, "radius must be positive"),
         ({"modalities": []}, "holds nothing"),
         ({"tasks": ["sex"]}, "no task 'sex'"),

@@ -59,7 +59,7 @@ def read_tables(given: Sequence[str]) -> dict[str, float]:
     for text in given:
         name, sign, value = text.rpartition("=")
         if not sign:
-            raise ConfigError(f"--table {text} has no radius", remedy=f"Write --table {text}=0.1")
+            raise ConfigError(f"--table {text} has no radius", remedy="Write --table NAME=0.1, in standard deviations")
         found[name.strip()] = read_radius(value)
     return found
 

@@ -87,9 +87,11 @@ def plan_cells(
     still = suite.name if "deterministic" in suite.fits else "standard"
     cells: list[Cell] = []
     for tasks in attacked:
+        # Of a task that has an attacker of its own, those of several at once would show the same studies again.
+        shown = not any(set(other) < set(tasks) for other in attacked)
         if each_modality and len(middle) > 1:
             cells += [Cell(norm, {name: radius}, tasks, **own) for name, radius in middle.items()]  # type: ignore[arg-type]
-        cells += [Cell(norm, level, tasks, **own, exemplary=level is middle) for level in levels]  # type: ignore[arg-type]
+        cells += [Cell(norm, level, tasks, **own, exemplary=shown and level is middle) for level in levels]  # type: ignore[arg-type]
         if random and modes:
             cells.append(Cell(norm, middle, tasks, still, noise="off"))
             cells.append(Cell(norm, middle, tasks, still, draws=DRAWS, noise="frozen"))

@@ -53,14 +53,20 @@ def choose_levels(
     for name, radius in tables.items():
         if name not in data.modalities or name in images:
             others = [other for other in data.modalities if other not in images]
-            there = f"Choose of {', '.join(others)}" if others else "The run has no table"
-            raise ConfigError(f"the run has no table '{name}'", remedy=there)
+            if name in images:
+                raise ConfigError("is no table", modality=name, remedy=f"Give its radius as eps: --eps {name}=4/255")
+            there = f"Choose from {', '.join(others)}" if others else "Leave tables out"
+            raise ConfigError(f"the run has no table '{name}'" if others else "the run has no table", remedy=there)
         if not 0 < radius < math.inf:
             raise ConfigError(f"the radius must be positive, got {radius:g}", modality=name, remedy="Usual is 0.1")
     levels = []
     for level in LEVELS[chosen] if eps is None else eps:
         named = dict.fromkeys(held, level) if isinstance(level, int | float) else dict(level)
-        _known(data, list(named), images)
+        if extra := [name for name in _known(data, list(named), images) if modalities is not None and name not in held]:
+            raise ConfigError(
+                f"a radius is given of {' and '.join(extra)}, but only {' and '.join(held)} may be changed",
+                remedy="Name the same modalities, or give radii alone: those that have one are held",
+            )
         for name, radius in named.items():
             _check_radius(data, name, chosen, radius)
         whole = {name: float({**named, **tables}[name]) for name in data.modalities if name in {**named, **tables}}
