@@ -17,7 +17,7 @@ from factory import read_table, write_table
 from mailnet.bundle import load
 from mailnet.cli import main
 from mailnet.cli.certify import parse_sigma
-from mailnet.errors import ConfigError
+from mailnet.errors import ConfigError, DataError
 from mailnet.nn.registry import create_model
 from mailnet.robustness.certificate import certify as module
 from mailnet.robustness.certificate.base import BaseClassifier, find_questions
@@ -214,6 +214,15 @@ def test_wrong_questions_get_one_answer(options: dict[str, Any], words: str, one
         certified(one_run, **options)
 
 
+def test_studies_without_labels_are_refused(tmp_path: Path) -> None:
+    run = write_run(tmp_path, n=30)
+    table = tmp_path / "study" / "studies.csv"
+    write_table(table, [row | ({"grade": ""} if row["split"] == "test" else {}) for row in read_table(table)])
+    with pytest.raises(DataError, match="no study of the split 'test' has a label"):
+        certified(run, tasks=["grade"])
+    assert not (run / "certificate.jsonl").exists()
+
+
 def test_sigmas_as_a_user_gives_them() -> None:
     assert parse_sigma(["0.25", "a=b=0.1"]) == {None: 0.25, "a=b": 0.1}
     for wrong in (["much"], ["ct="], ["0.1", "0.2"], ["ct=0.1", "ct=0.1"]):
@@ -230,3 +239,4 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         out, err = capsys.readouterr()
         assert (ended.value.code or 0, words in out) == (0, True)
         assert extra or "Nothing is promised where photo, clinical changes" in err
+        assert extra or f"Written: {run / 'certificate.json'}" in err

@@ -190,7 +190,12 @@ def test_wrong_questions_are_refused(tmp_path: Path) -> None:
             measured(run, **options)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="other studies"):
         measured(run, reference=write_run(tmp_path / "elsewhere", n=60))
-    write_table(tmp_path / "study" / "studies.csv", read_table(tmp_path / "study" / "studies.csv")[:24])
+    rows = read_table(tmp_path / "study" / "studies.csv")
+    blank = {"finding": "", "grade": ""}
+    write_table(tmp_path / "study" / "studies.csv", [row | blank if row["split"] == "test" else row for row in rows])
+    with pytest.raises(DataError, match="no study of the split 'test' has a label"):
+        measured(run)
+    write_table(tmp_path / "study" / "studies.csv", rows[:24])
     with pytest.raises(DataError, match="'test' is empty"):
         measured(run)
     (tmp_path / "other").mkdir()
@@ -205,8 +210,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     for extra, words in (([], "mean corruption error"), (["--json"], '"mean_corruption_error"')):
         with pytest.raises(SystemExit) as ended:
             main(["corrupt", *options, *extra])
-        out = capsys.readouterr().out
+        out, err = capsys.readouterr()
         assert (ended.value.code or 0, words in out) == (0, True)
+        assert extra or f"Written: {run / 'corruptions.json'}" in err
     assert list(json.loads(out)["modalities"]) == ["ct"]
 
 

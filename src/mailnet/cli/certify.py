@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mailnet.cli.output import print_table, say
@@ -34,8 +35,8 @@ def parse_sigma(given: Sequence[str]) -> dict[str | None, float]:
     return found
 
 
-def print_certificate(result: Mapping[str, Any]) -> None:
-    """Print certified accuracy against the radius of each task."""
+def print_certificate(result: Mapping[str, Any], folder: Path) -> None:
+    """Print certified accuracy against the radius of each task, and where it was written."""
     sigma = result["settings"]["sigma"]
     for name, found in result["tasks"].items():
         rows = [
@@ -54,3 +55,4 @@ def print_certificate(result: Mapping[str, Any]) -> None:
         say(f"Nothing is promised where {', '.join(nothing)} changes: no noise was added there.")
     if result["left_out"]:
         say(f"{result['left_out']} studies have none of the images that get noise and were left out.")
+    say(f"Written: {folder / 'certificate.json'}")

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from mailnet.cli.output import print_table, say
 from mailnet.cli.summary import Rows, cell
 
 
-def print_damage(result: Mapping[str, Any]) -> None:
-    """Print balanced accuracy under each kind of damage, worst first, and with each modality missing or swapped."""
+def print_damage(result: Mapping[str, Any], folder: Path) -> None:
+    """Print balanced accuracy under damage, worst first, and with a modality missing or swapped; say where it lies."""
     for title, columns, rows in damage_tables(result):
         print_table(title, columns, rows)
     if not result["swapped"] and not result["missing"]:
         say("No tested study has two modalities, so none can be missing or another patient's.")
+    say(f"Written: {folder / 'corruptions.json'}")
 
 
 def damage_tables(result: Mapping[str, Any]) -> list[Rows]:
@@ -32,9 +34,8 @@ def damage_tables(result: Mapping[str, Any]) -> list[Rows]:
                 values = [_short(of["severities"][s]["balanced_accuracy"]) for s in severities]
                 rows.append([kind, *values, cell(of["error"]), _loss(of, found)])
             mean = [""] * len(severities)
-            rows.append(
-                ["mean corruption error", *mean, cell(found["mean_corruption_error"]), cell(found["mean_loss"])]
-            )
+            loss = _signed(cell(found["mean_loss"]))
+            rows.append(["mean corruption error", *mean, cell(found["mean_corruption_error"]), loss])
             if against is not None:
                 columns.append(f"over {reference['run']}")
                 ratios = [against["kinds"][kind] for kind, _ in worst_first(found["kinds"])]
@@ -83,6 +84,10 @@ def _whole_tables(result: Mapping[str, Any]) -> list[Rows]:
 
 def _short(estimate: Mapping[str, float] | None) -> str:
     return "-" if estimate is None else f"{estimate['value']:.3f}"
+
+
+def _signed(text: str) -> str:
+    return text if text.startswith("-") else f"+{text}"
 
 
 def _loss(of: Mapping[str, Any], found: Mapping[str, Any]) -> str:

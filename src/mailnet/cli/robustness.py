@@ -120,7 +120,7 @@ def corrupt(
         run, modalities=modality or (), kinds=kind or (), severities=severity or (), split=split, reference=reference,
         out=out, data_root=data_root, skip_bad=skip_bad, cache=cache, device=device, seed=seed,
     )  # fmt: skip
-    print_json(result) if as_json else print_damage(result)
+    print_json(result) if as_json else print_damage(result, run if out is None else out)
 
 
 def certify(
@@ -153,4 +153,4 @@ def certify(
         run, parse_sigma(sigma), draws=draws, level=level, studies=studies, tasks=task or (), noise=noise, split=split,
         out=out, data_root=data_root, skip_bad=skip_bad, cache=cache, device=device, seed=seed,
     )  # fmt: skip
-    print_json(result) if as_json else print_certificate(result)
+    print_json(result) if as_json else print_certificate(result, run if out is None else out)

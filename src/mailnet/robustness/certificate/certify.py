@@ -17,7 +17,7 @@ from mailnet.bundle import Predictor, load
 from mailnet.data.dataset import StudyDataset
 from mailnet.data.progress import progress
 from mailnet.data.study import StudyData
-from mailnet.errors import ConfigError, RunError
+from mailnet.errors import ConfigError, DataError, RunError
 from mailnet.evaluation.inputs import load_studies
 from mailnet.files import write_json
 from mailnet.robustness.certificate.base import BaseClassifier, BaseNoise, find_questions
@@ -72,7 +72,7 @@ def certify_run(
     Raises:
         ConfigError: An unknown modality or task, a sigma that is not positive or of a table, too few draws.
         RunError: The run cannot be read, ``out`` is another run, or the files cannot be written.
-        DataError: The data cannot be read.
+        DataError: The data cannot be read, or no study has a label.
     """
     start = time.monotonic()
     folder = Path(run if out is None else out)
@@ -83,6 +83,8 @@ def certify_run(
     kept = _check(predictor, draws, level, studies, tasks, noise)
     data = load_studies(predictor, Path(run), None, split, data_root, skip_bad=skip_bad, cache=cache)
     questions = find_questions(data.tasks, [name for name in data.tasks if not tasks or name in tasks])
+    if not any((question.labels(data.labels) >= 0).any() for question in questions):
+        raise DataError(f"no study of the split '{split}' has a label", remedy="Choose other tasks or another split")
     chosen, left_out = _studies(data, deviations, studies, seed)
     base = BaseClassifier(predictor, questions, kept)
     settings = {

@@ -15,7 +15,7 @@ import mailnet
 from mailnet.bundle import Predictor, load
 from mailnet.data.progress import progress
 from mailnet.data.study import StudyData
-from mailnet.errors import RunError
+from mailnet.errors import DataError, RunError
 from mailnet.evaluation.hiding import Hidden, leave_out
 from mailnet.evaluation.inputs import load_studies
 from mailnet.files import write_json
@@ -87,7 +87,7 @@ def measure_damage(
     Raises:
         ConfigError: An unknown modality, kind or severity, a table, or a reference with other studies.
         RunError: A run cannot be read, ``out`` is another run, or the files cannot be written.
-        DataError: The data cannot be read.
+        DataError: The data cannot be read, or no study has a label.
     """
     start = time.monotonic()
     folder = Path(run if out is None else out)
@@ -103,10 +103,12 @@ def measure_damage(
 
     own = opened(Path(run))
     chosen = choose_modalities(own.data, modalities)
+    settings = own.data.config.evaluation
+    if not Reader(own.data, settings).labelled(np.arange(len(own.data))):
+        raise DataError(f"no study of the split '{split}' has a label", remedy="Choose another split")
     other = None if reference is None else opened(Path(reference))
     if other is not None:
         check_same(own.data, other.data, chosen, Path(str(reference)))
-    settings = own.data.config.evaluation
     if bootstrap is not None:
         settings = settings.model_copy(update={"bootstrap": bootstrap})
     both = [own] if other is None else [own, other]
