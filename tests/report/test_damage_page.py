@@ -72,6 +72,7 @@ def test_damage_with_the_worst_kind_first(tmp_path: Path) -> None:
     page = str(render_damage(tmp_path))
     assert re.findall(r"<strong>(.*?)</strong>, mean loss (.*?) points", page) == [("JPEG", "30.0"), ("blur", "3.0")]
     assert "35.0% (25.0 to 45.0%)" in page
+    assert ">20%</text>" in page  # the axis holds the intervals, of which the lowest begins at 0.2
     assert "1,234 studies" in page
     for words in ("77.0%", "61.0%", "&lt;b&gt;ct&lt;/b&gt;"):
         assert words in page

@@ -93,7 +93,7 @@ def test_the_numbers_and_intervals_of_every_radius(tmp_path: Path) -> None:
 
 def test_a_random_network_is_shown_in_all_ways(tmp_path: Path) -> None:
     page = written(tmp_path, make_card(random=True))
-    for words in ("one draw", "one draw, balanced", "majority of draws", "every draw right", "noise off", "31.0%",
+    for words in ("one draw", "One draw, balanced", "majority of draws", "every draw right", "noise off", "31.0%",
                   "seed known", "22.0%", "0.030", "average 33 draws", "0.71", "more may be found",
                   "20 fresh draws"):  # fmt: skip
         assert words in page, words
@@ -173,3 +173,13 @@ def test_tasks_of_different_studies_are_not_said_to_be_attacked_at_once(tmp_path
     for each in card["cells"]:
         each["n"] = 200
     assert "all tasks at once" in written(tmp_path, card)
+
+
+def test_an_attacker_of_all_tasks_at_once_is_said(tmp_path: Path) -> None:
+    card = make_card()
+    card["tasks"]["extent"] = card["tasks"]["finding"]
+    for each in card["cells"]:
+        each["figures"]["extent"] = each["figures"]["finding"]
+    assert "another is after all at once" not in written(tmp_path, card)
+    card["cells"].append(card["cells"][0] | {"tasks": ["finding", "extent"]})
+    assert "another is after all at once" in written(tmp_path, card)

@@ -76,7 +76,7 @@ def _attacked(
         several = (
             ("as it is", clean),
             ("attacked", _bytes(clean / 255 + change)),
-            (f"change, {factor}-fold", _bytes(0.5 + factor * change)),
+            ("change", _bytes(0.5 + factor * change)),
         )
         pictures = [(label, encode(shown(image, config.modalities[name]))) for label, image in several]
         strips.append(Strip(name, pictures))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,19 @@ def _chart(found: Mapping[str, Any], tasks: Mapping[str, Any]) -> Markup:
         for k, task in enumerate(tasks.values())
     ]
     most = max((line.points[-1][0] for line in lines), default=1.0)
-    x = Axis(0, most, [(most * k / 4, f"{most * k / 4:.2g}") for k in range(5)], name)
+    x = Axis(0, most, _ticks(most), name)
     alt = f"Certified accuracy against the radius, up to {most:.2g}"
     return panel(lines, x, share_axis([0.0], "certified accuracy"), width=430, height=290, alt=alt)
+
+
+def _ticks(most: float) -> list[tuple[float, str]]:
+    """Return three to six round places from 0 to ``most``.
+
+    >>> [text for _, text in _ticks(0.38)]
+    ['0', '0.1', '0.2', '0.3']
+    """
+    if most <= 0:
+        return [(0.0, "0")]
+    ten = 10.0 ** math.floor(math.log10(most))
+    step = next(ten * part for part in (0.2, 0.5, 1.0, 2.0) if most / (ten * part) < 6)
+    return [(step * k, f"{step * k:.3g}") for k in range(int(most / step + 1e-9) + 1)]

@@ -81,10 +81,9 @@ def _modality(
 ) -> Modality:
     severities = found["settings"]["severities"]
     values = [
-        estimate["value"]
+        estimate.get("low", estimate["value"])
         for of in tasks.values()
-        for kind in of["kinds"].values()
-        for at in kind["severities"].values()
+        for at in (of["clean"], *(at for kind in of["kinds"].values() for at in kind["severities"].values()))
         if (estimate := at["balanced_accuracy"]) is not None
     ]
     y = share_axis(values)

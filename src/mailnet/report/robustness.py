@@ -91,6 +91,7 @@ def render_robustness(run: Path, config: StudyConfig) -> Markup | None:
         "tasks": [_task(name, card) for name in card["tasks"]],
         "held": words.listing(list(card["threat"]["levels"][card["threat"]["middle"]])),
         "middle": _radius(card["threat"]["levels"][card["threat"]["middle"]], card),
+        "together": len({len(cell["tasks"]) for cell in card["cells"]}) > 1,
         "examples": examples,
         "factor": factor,
         "draws": max((cell["draws"] for cell in card["cells"] if cell["noise"] == "sample"), default=1),
