@@ -238,6 +238,9 @@ def test_damaged_weights_are_named(bundle: Path, tmp_path: Path) -> None:
 def test_no_bundle_and_an_unfinished_run(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="holds no bundle"):
         load(tmp_path)
+    (tmp_path / "study.yaml").touch()  # the folder of a study is no run
+    with pytest.raises(RunError, match="holds no bundle"):
+        load(tmp_path)
     (tmp_path / "checkpoint").mkdir()
     with pytest.raises(RunError, match="has not finished"):
         load(tmp_path)

@@ -161,11 +161,12 @@ def _find(path: Path) -> Path:
             return folder
     if not path.is_dir():
         raise RunError("is no folder", file=path, remedy="Give the folder that 'mailnet train' printed")
-    unfinished = (path / "checkpoint").is_dir() or (path / "study.yaml").is_file()
+    # The folder of a study holds a study.yaml as well.
+    unfinished = (path / "checkpoint").is_dir() or (path / "run.json").is_file()
     raise RunError(
         "is a run whose training has not finished" if unfinished else "holds no bundle",
         file=path,
         remedy="Give the 'mailnet train' command again, it goes on where it was"
         if unfinished
-        else "Give the folder of a finished run",
+        else "Give the folder that 'mailnet train' printed",
     )
