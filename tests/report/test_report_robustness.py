@@ -115,7 +115,8 @@ def test_what_is_unreliable_is_said_first(tmp_path: Path) -> None:
     page = written(tmp_path, card)
     assert page.index("Not to be quoted") < page.index("An attacker who knows")
     assert "The audit of finding failed" in page
-    assert "zero of margin 0.25, not finite 0, hidden finding to ct. The network hides its gradients." in page
+    assert "zero of margin: 0.25, not finite: 0, hidden: finding to ct. The network hides its gradients." in page
+    assert "It draws nothing." in page
     assert (page.count("✗ fail"), page.count("✓ pass"), page.count("does not apply")) == (1, 1, 1)
     card["audit"] = {"finding": {"passed": None, "failed": [], "checks": [], "studies": 0, "why": "too few studies"}}
     assert "too few studies" in written(tmp_path, card)

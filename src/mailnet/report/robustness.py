@@ -218,7 +218,11 @@ def _radius(radii: Mapping[str, float], card: Mapping[str, Any]) -> str:
 
 
 def _figure(figure: Mapping[str, Any]) -> str:
-    """What a check found, as text; what is empty is left away."""
+    """What a check found, as text; what is empty is left away.
+
+    >>> _figure({"white_box_at_0.25": 0.5, "hidden": [], "saturated": True, "by": {"ct": 0.125}})
+    'white box at 0.25: 0.5, saturated, by: ct 0.125'
+    """
     parts = []
     for key, value in figure.items():
         if value is None or value is False or (isinstance(value, list | dict) and not value):
@@ -229,5 +233,5 @@ def _figure(figure: Mapping[str, Any]) -> str:
         if isinstance(value, dict):
             text = ", ".join(f"{name} {each:.3g}" if isinstance(each, float) else f"{name} {each}"
                              for name, each in value.items())  # fmt: skip
-        parts.append(key.replace("_", " ") if value is True else f"{key.replace('_', ' ')} {text}")
+        parts.append(key.replace("_", " ") if value is True else f"{key.replace('_', ' ')}: {text}")
     return ", ".join(parts)
