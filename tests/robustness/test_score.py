@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor, nn
 
 from mailnet.attacks import Objective, Problem, Threat
@@ -100,3 +101,17 @@ def test_balanced_accuracy_weighs_classes_alike() -> None:
     assert found["accuracy"]["value"] == pytest.approx(0.95)
     assert found["balanced_accuracy"]["value"] == pytest.approx(0.75)
     assert figures(np.ones(2), np.ones((2, 3)), bootstrap=0)["balanced_accuracy"] is None
+
+
+@pytest.mark.parametrize("all_right", [False, True])
+def test_no_study_standing_of_a_few_is_no_certainty(all_right: bool) -> None:
+    shares, labels = np.full(24, float(all_right)), np.arange(24) % 2
+    found = figures(shares, labels, bootstrap=50)
+    for metric, units in (("accuracy", 24), ("balanced_accuracy", 12)):
+        exact = stats.binomtest(0, units).proportion_ci(method="exact").high
+        end = 1 - found[metric]["low"] if all_right else found[metric]["high"]
+        assert end == pytest.approx(exact)
+        assert found[metric]["value"] == all_right
+    patients = figures(shares, labels, groups=np.arange(24) // 4, bootstrap=50)["accuracy"]
+    exact = stats.binomtest(0, 6).proportion_ci(method="exact").high
+    assert patients["high"] - patients["low"] == pytest.approx(exact)

@@ -47,10 +47,10 @@ def choose_suite(name: str | None, random: bool, insist: bool) -> tuple[Suite, l
     try:
         suite = get_suite(name or ("rand" if random else "standard"))
     except ValueError as error:
-        raise ConfigError(str(error), remedy="Leave it away for the one that fits the network") from error
+        raise ConfigError(str(error), remedy="Leave it out for the one that fits the network") from error
     refusal = suite.refusal(random)
     if refusal is not None and not insist:
-        raise ConfigError(refusal, remedy="Leave --suite away, or insist with --i-know")
+        raise ConfigError(refusal, remedy="Leave --suite out, or insist with --i-know")
     return suite, [reason for reason in (refusal, suite.caveat) if reason is not None]
 
 

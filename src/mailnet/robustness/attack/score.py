@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from mailnet.attacks import Problem
 from mailnet.attacks.objective import answers, correct, labelled
-from mailnet.metrics.bootstrap import draw_weights, interval
+from mailnet.metrics.bootstrap import LEVEL, draw_weights, interval
 from mailnet.specs import TaskSpec
 
 DIGITS = 4  # of redraws: a hundredth of a percent is far below any interval
@@ -80,7 +80,9 @@ def figures(
     seed: int = 0,
     redraws: bool = False,
 ) -> dict[str, Any]:
-    """Return accuracy and balanced accuracy of shares of right answers, with 95% intervals.
+    """Return accuracy and balanced accuracy of shares of right answers, with 95% intervals by redrawing.
+
+    Where all answers are right, or none is, the interval is the exact one of so many patients.
 
     Args:
         shares: (N,) how right each study is, NaN where its label is not known.
@@ -104,9 +106,15 @@ def figures(
         weights += draw_weights(len(right), None if groups is None else groups[known], bootstrap, seed)
     found: dict[str, Any] = {"n": int(known.sum())}
     drawn = np.concatenate([w @ right / w.sum(1) for w in weights])
-    found["accuracy"] = _estimate(drawn)
+    units = np.arange(len(right)) if groups is None else groups[known]
+    found["accuracy"] = _estimate(drawn, [len(np.unique(units))])
     balanced = None if classes.ndim > 1 else _balanced(weights, right, classes)
-    found["balanced_accuracy"] = None if balanced is None else _estimate(balanced)
+    if balanced is None:
+        found["balanced_accuracy"] = None
+    else:
+        found["balanced_accuracy"] = _estimate(
+            balanced, [len(np.unique(units[classes == k])) for k in np.unique(classes)]
+        )
     if redraws:
         several = (drawn if balanced is None else balanced)[1:].tolist()
         found["redraws"] = [round(value, DIGITS) if np.isfinite(value) else None for value in several]
@@ -120,7 +128,23 @@ def _balanced(weights: Sequence[Array], right: Array, classes: Array) -> Array:
         return np.concatenate([((w @ (right[:, None] * member)) / (w @ member)).mean(1) for w in weights])
 
 
-def _estimate(draws: Array) -> dict[str, float]:
-    """The first is the value itself, the others are redrawn."""
-    ends = interval(draws[1:])
-    return {"value": float(draws[0]), **({} if ends is None else {"low": ends[0], "high": ends[1]})}
+def _estimate(draws: Array, units: Sequence[int]) -> dict[str, float]:
+    """The first is the value itself, the others are redrawn.
+
+    Where all studies stand, or none, all redraws are alike and say nothing of other patients: there the end is Clopper
+    and Pearson's for so many patients, of several classes the mean of theirs.
+
+    Args:
+        draws: (1 + draws,).
+        units: Patients, of each class where the value is a mean over classes.
+    """
+    value, ends = float(draws[0]), interval(draws[1:])
+    if ends is None:
+        return {"value": value}
+    low, high = ends
+    beyond = float(np.mean([1 - ((1 - LEVEL) / 2) ** (1 / count) for count in units]))
+    if value == low == high == 0:
+        high = beyond
+    elif value == low == high == 1:
+        low = 1 - beyond
+    return {"value": value, "low": low, "high": high}

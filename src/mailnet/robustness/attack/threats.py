@@ -47,7 +47,7 @@ def choose_levels(
     """
     chosen = next((known for known in get_args(Norm) if known == norm), None)
     if chosen is None:
-        raise ConfigError(f"there is no norm '{norm}'", remedy=f"Choose of {', '.join(get_args(Norm))}")
+        raise ConfigError(f"there is no norm '{norm}'", remedy=f"Choose from {', '.join(get_args(Norm))}")
     images = [name for name, spec in data.modalities.items() if spec.kind != "tabular"]
     held = _known(data, images if modalities is None else modalities, images)
     for name, radius in tables.items():

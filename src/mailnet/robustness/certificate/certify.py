@@ -173,7 +173,7 @@ def choose_sigma(sigma: Mapping[str | None, float], predictor: Predictor) -> dic
             raise ConfigError(
                 "is a table, whose columns have no common measure of distance; certificates are of images",
                 modality=name,
-                remedy=f"Choose of {', '.join(images)}" if images else "The run has no images",
+                remedy=f"Choose from {', '.join(images)}" if images else "The run has no images",
             )
         if not 0 < deviation < float("inf"):
             raise ConfigError(

@@ -38,7 +38,9 @@ def choose_kinds(kinds: Sequence[str]) -> list[str]:
     """Return the kinds asked for in the table's order; all where none is."""
     for kind in kinds:
         if kind not in CORRUPTIONS:
-            raise ConfigError(f"there is no kind of corruption '{kind}'", remedy=f"Choose of {', '.join(CORRUPTIONS)}")
+            raise ConfigError(
+                f"there is no kind of corruption '{kind}'", remedy=f"Choose from {', '.join(CORRUPTIONS)}"
+            )
     return [kind for kind in CORRUPTIONS if not kinds or kind in kinds]
 
 
@@ -58,6 +60,6 @@ def choose_modalities(data: StudyData, modalities: Sequence[str]) -> list[str]:
             remedy = f"It has {', '.join(data.modalities)}"
             raise ConfigError(f"the run has no modality '{name}'", remedy=remedy)
         if name not in images:
-            remedy = f"Choose of {', '.join(images)}" if images else "The run has no images"
+            remedy = f"Choose from {', '.join(images)}" if images else "The run has no images"
             raise ConfigError("is a table; corruptions are of images", modality=name, remedy=remedy)
     return [name for name in images if not modalities or name in modalities]
