@@ -82,7 +82,7 @@ def plan_cells(
         modes: Whether a random network is also met with its noise off and with a known seed, at the middle level.
     """
     middle = levels[middle_of(levels)]
-    own = {"suite": suite.name, "draws": draws if random else 1, "noise": "sample" if random else None}
+    own: dict[str, Any] = {"suite": suite.name, "draws": draws if random else 1, "noise": "sample" if random else None}
     # Without fresh draws a network is deterministic.
     still = suite.name if "deterministic" in suite.fits else "standard"
     cells: list[Cell] = []
@@ -90,8 +90,8 @@ def plan_cells(
         # Of a task that has an attacker of its own, those of several at once would show the same studies again.
         shown = not any(set(other) < set(tasks) for other in attacked)
         if each_modality and len(middle) > 1:
-            cells += [Cell(norm, {name: radius}, tasks, **own) for name, radius in middle.items()]  # type: ignore[arg-type]
-        cells += [Cell(norm, level, tasks, **own, exemplary=shown and level is middle) for level in levels]  # type: ignore[arg-type]
+            cells += [Cell(norm, {name: radius}, tasks, **own) for name, radius in middle.items()]
+        cells += [Cell(norm, level, tasks, **own, exemplary=shown and level is middle) for level in levels]
         if random and modes:
             cells.append(Cell(norm, middle, tasks, still, noise="off"))
             cells.append(Cell(norm, middle, tasks, still, draws=DRAWS, noise="frozen"))
