@@ -81,3 +81,17 @@ def test_a_damaged_state_is_an_error_with_a_remedy(tmp_path: Path) -> None:
         again.batch(0)
     other = State(tmp_path, {"seed": 1})
     assert (other.resumed, other.replaced, other.batch(0)) == (False, True, None)
+
+
+def test_a_finished_measurement_is_not_made_again(tmp_path: Path) -> None:
+    run = write_linear_run(tmp_path / "run", studies=12)
+    said: list[str] = []
+    first = measure_robustness(run, suite="quick", eps=[1 / 255], say=said.append)
+    assert not said
+    again = measure_robustness(run, suite="quick", eps=[1 / 255], say=said.append)
+    assert again == first
+    assert "Measured before" in said[0]
+    assert not (run / "robustness.progress").exists()
+    other = measure_robustness(run, suite="quick", eps=[2 / 255], say=said.append)
+    assert other["fingerprint"] != first["fingerprint"]
+    assert len(said) == 1

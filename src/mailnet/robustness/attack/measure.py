@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from mailnet.bundle import load
 from mailnet.data.progress import progress
 from mailnet.errors import ConfigError, RunError
 from mailnet.evaluation.inputs import load_studies
-from mailnet.files import write_json
+from mailnet.files import read_json, write_json
 from mailnet.nn.noise import get_noise
 from mailnet.robustness.attack.batch import Attacker, attack_batch
 from mailnet.robustness.attack.card import describe_cell, describe_model, describe_tables
@@ -72,6 +74,8 @@ def measure_robustness(
     say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Attack the studies of a run and write ``robustness.json``; given again after a stop, it goes on where it was.
+
+    Given again when it has ended, with the same settings, weights and studies, it returns the card that is there.
 
     Every task is attacked on its own, by all modalities in the attacker's hands at once. Where a study stands at one
     radius, the search at the next begins; what is broken at one is broken at all larger ones.
@@ -140,6 +144,11 @@ def measure_robustness(
         "seed": seed, "device": predictor.device.type, "straight_through": straight_through,
         "sources": [found["weights"] for _, found in others],
     }  # fmt: skip
+    asked = {**settings, "audit": audit, "redraws": redraws, "evaluation": data.config.evaluation.model_dump()}
+    fingerprint = sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+    if (folder / FILE).is_file() and (known := read_json(folder / FILE)).get("fingerprint") == fingerprint:
+        say(f"Measured before, nothing was attacked; to do it again delete {folder / FILE}")
+        return dict(known)
     state = State(folder, settings)
     if state.resumed:
         say("Going on with the measurement that was stopped")
@@ -182,6 +191,7 @@ def measure_robustness(
     card = {
         "format": FORMAT,
         "mailnet": mailnet.__version__,
+        "fingerprint": fingerprint,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "study": data.config.name,
         "external": study is not None,
