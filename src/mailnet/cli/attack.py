@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mailnet.cli.output import print_table, say
+from mailnet.data.config.base import radius_text
 from mailnet.errors import ConfigError
 
 
@@ -120,23 +121,6 @@ def notes(card: Mapping[str, Any]) -> list[str]:
         ]
     lines += [f"UNRELIABLE: {reason}" for reason in card["reasons"]]
     return lines
-
-
-def radius_text(radii: Mapping[str, float], norm: str, tables: Collection[str] = ()) -> str:
-    """Return radii as text, in 255ths where the norm counts single values; those of tables as they are.
-
-    >>> radius_text({"ct": 4 / 255, "mri": 4 / 255}, "linf"), radius_text({"ct": 0.5, "mri": 1.0}, "l2")
-    ('4/255', 'ct 0.5, mri 1')
-    >>> radius_text({"ct": 0.5 / 255, "clinic": 0.1}, "linf", ["clinic"])
-    'ct 0.5/255, clinic 0.1'
-    """
-    texts = {
-        name: f"{255 * radius:.3g}/255" if norm == "linf" and name not in tables else f"{radius:.4g}"
-        for name, radius in radii.items()
-    }
-    if len(set(texts.values())) == 1:
-        return next(iter(texts.values()))
-    return ", ".join(f"{name} {text}" for name, text in texts.items())
 
 
 def _row(cell: Mapping[str, Any], task: str, card: Mapping[str, Any]) -> list[str]:

@@ -15,11 +15,10 @@ from mailnet.bundle import Predictor, load
 from mailnet.data.config import EvaluationConfig, dump_config, load_config
 from mailnet.data.progress import progress
 from mailnet.data.study import StudyData
-from mailnet.errors import ConfigError, RunError
 from mailnet.evaluation.absent import absent_table, plan_combinations
 from mailnet.evaluation.curves import task_curves
 from mailnet.evaluation.hiding import plan_predictions, predict_hidden
-from mailnet.evaluation.inputs import load_studies
+from mailnet.evaluation.inputs import load_studies, results_folder
 from mailnet.evaluation.predictions import prediction_table
 from mailnet.evaluation.tables import Measure, modality_tables, plan_shares, subgroup_tables
 from mailnet.files import read_json, replacing, write_json, write_text
@@ -70,14 +69,8 @@ def evaluate(
             of a study whose rows have one modality each.
         DataError: The data cannot be read.
     """
-    folder = Path(run if out is None else out)
+    folder = results_folder(run, study, out)
     own = folder.resolve() == Path(run).resolve()
-    if study is not None and own:
-        raise ConfigError(
-            "an evaluation on another study would replace the run's own", remedy="Give a folder for it with --out"
-        )
-    if not own and (folder / "run.json").is_file():
-        raise RunError("holds another run", file=folder, remedy="Choose another folder with --out")
     predictor = load(run, device)
     data = load_studies(
         predictor, Path(run), None if study is None else Path(study), split, data_root, skip_bad=skip_bad, cache=cache

@@ -17,6 +17,29 @@ from mailnet.files import read_json
 OWN = ("column", "range", "convert", "select", "frame", "mask", "max_pixels", "max_voxels")
 
 
+def results_folder(run: str | Path, study: str | Path | None, out: str | Path | None) -> Path:
+    """Return where the results of a measurement on a run go.
+
+    Args:
+        run: The run.
+        study: Another study that it is measured on, None for its own.
+        out: Folder that was asked for; None for the run.
+
+    Raises:
+        ConfigError: Results of another study would replace the run's own.
+        RunError: The folder holds another run.
+    """
+    folder = Path(run if out is None else out)
+    own = folder.resolve() == Path(run).resolve()
+    if study is not None and own:
+        raise ConfigError(
+            "results of another study would replace the run's own", remedy="Give a folder for them with --out"
+        )
+    if not own and (folder / "run.json").is_file():
+        raise RunError("holds another run", file=folder, remedy="Choose another folder with --out")
+    return folder
+
+
 def load_studies(
     predictor: Predictor,
     run: Path,

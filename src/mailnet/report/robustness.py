@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mailnet.data.config import StudyConfig
+from mailnet.data.config.base import radius_text
 from mailnet.errors import RunError
 from mailnet.files import read_json
 from mailnet.report import words
@@ -206,15 +207,7 @@ def _largest(radii: Mapping[str, float], card: Mapping[str, Any]) -> float:
 
 
 def _radius(radii: Mapping[str, float], card: Mapping[str, Any]) -> str:
-    """Radii as text, in 255ths where the norm counts single values; those of tables as they are."""
-    unit = card["threat"]["norm"] == "linf"
-    texts = {
-        name: f"{255 * radius:.3g}/255" if unit and name not in card["threat"]["tables"] else f"{radius:.4g}"
-        for name, radius in radii.items()
-    }
-    if len(set(texts.values())) == 1:
-        return next(iter(texts.values()))
-    return ", ".join(f"{name} {text}" for name, text in texts.items())
+    return radius_text(radii, card["threat"]["norm"], card["threat"]["tables"])
 
 
 def _figure(figure: Mapping[str, Any]) -> str:

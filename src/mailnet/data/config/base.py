@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Mapping
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
@@ -35,6 +36,23 @@ def read_length(value: Any) -> float:
     if not (math.isfinite(number) and number > 0):
         raise ValueError(f"must be positive, got {value}")
     return number
+
+
+def radius_text(radii: Mapping[str, float], norm: str, tables: Collection[str] = ()) -> str:
+    """Return radii as text, in 255ths where the norm counts single values; those of tables as they are.
+
+    >>> radius_text({"ct": 4 / 255, "mri": 4 / 255}, "linf"), radius_text({"ct": 0.5, "mri": 1.0}, "l2")
+    ('4/255', 'ct 0.5, mri 1')
+    >>> radius_text({"ct": 0.5 / 255, "clinic": 0.1}, "linf", ["clinic"])
+    'ct 0.5/255, clinic 0.1'
+    """
+    texts = {
+        name: f"{255 * radius:.3g}/255" if norm == "linf" and name not in tables else f"{radius:.4g}"
+        for name, radius in radii.items()
+    }
+    if len(set(texts.values())) == 1:
+        return next(iter(texts.values()))
+    return ", ".join(f"{name} {text}" for name, text in texts.items())
 
 
 # A radius or deviation in units of the images' range: a number, or "4/255" as where images have values of 8 bits.

@@ -24,7 +24,6 @@ DIGITS = 6
 
 def describe_model(predictor: Predictor, run: Path) -> dict[str, Any]:
     """Return what the card says of the network."""
-    bundle = run / "bundle" if (run / "bundle").is_dir() else run
     study = run / "study.yaml"
     defense = getattr(load_config(study).train, "defense", None) if study.is_file() else None
     return {
@@ -32,7 +31,7 @@ def describe_model(predictor: Predictor, run: Path) -> dict[str, Any]:
         "options": predictor.bundle.options,
         "parameters": sum(parameter.numel() for parameter in predictor.model.parameters()),
         "noise": predictor.noise,
-        "weights": digest(bundle / "model.safetensors"),
+        "weights": weights_digest(run),
         "defense": None if defense is None else defense.name,
     }
 
@@ -44,10 +43,11 @@ def describe_tables(data: StudyData, tables: Mapping[str, float]) -> dict[str, A
     }
 
 
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file."""
+def weights_digest(run: Path) -> str:
+    """Return the SHA-256 of the weights of a run or bundle."""
+    bundle = run / "bundle" if (run / "bundle").is_dir() else run
     found = sha256()
-    with path.open("rb") as file:
+    with (bundle / "model.safetensors").open("rb") as file:
         while part := file.read(2**20):
             found.update(part)
     return found.hexdigest()

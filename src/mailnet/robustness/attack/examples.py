@@ -37,7 +37,7 @@ def write_examples(
         found: What ``attack_batch`` gave for each.
     """
     shown: list[dict[str, Any]] = []
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, Any] = {}
     for number, cell in enumerate(cells):
         for task in cell.tasks if cell.exemplary else ():
             for place, part, at in _chosen(f"{number}.{task}", data.labels[task], batches, found):
@@ -64,7 +64,7 @@ def write_examples(
         (folder / FILE).unlink(missing_ok=True)
         return None
     with replacing(folder / FILE) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(file, **arrays)
     return {"file": FILE, "shown": shown}
 
 

@@ -15,8 +15,8 @@ import mailnet
 from mailnet.attacks import Threat
 from mailnet.bundle import load
 from mailnet.data.progress import progress
-from mailnet.errors import ConfigError, RunError
-from mailnet.evaluation.inputs import load_studies
+from mailnet.errors import ConfigError
+from mailnet.evaluation.inputs import load_studies, results_folder
 from mailnet.files import read_json, write_json
 from mailnet.nn.noise import get_noise
 from mailnet.robustness.attack.batch import Attacker, attack_batch
@@ -119,7 +119,7 @@ def measure_robustness(
         DataError: The data cannot be read, or no study has a label.
     """
     began = time.monotonic()
-    folder = _folder(Path(run), study, out)
+    folder = results_folder(run, study, out)
     _check_counts(max_draws, repeats)
     predictor = load(run, device)
     predictor.model.requires_grad_(False)  # gradients of weights would be computed for nothing
@@ -230,18 +230,6 @@ def measure_robustness(
     write_json(folder / FILE, card)
     state.remove()
     return card
-
-
-def _folder(run: Path, study: str | Path | None, out: str | Path | None) -> Path:
-    folder = run if out is None else Path(out)
-    own = folder.resolve() == run.resolve()
-    if study is not None and own:
-        raise ConfigError(
-            "a measurement on another study would replace the run's own", remedy="Give a folder for it with --out"
-        )
-    if not own and (folder / "run.json").is_file():
-        raise RunError("holds another run", file=folder, remedy="Choose another folder with --out")
-    return folder
 
 
 def _check_counts(max_draws: int, repeats: int) -> None:

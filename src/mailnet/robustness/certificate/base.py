@@ -12,12 +12,10 @@ from torch import Tensor
 
 from mailnet.bundle import Predictor
 from mailnet.nn.heads import probabilities
-from mailnet.nn.noise import NoiseKind, get_noise, set_noise
+from mailnet.nn.noise import OF_WEIGHTS, NoiseKind, get_noise, set_noise
 from mailnet.specs import TaskSpec
 
 BaseNoise: TypeAlias = Literal["sample", "off"]
-# What is drawn for each study of a batch by itself; weights are drawn once a forward pass.
-OF_STUDIES = ("channel_noise", "spatial_noise", "attention_noise")
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ class BaseClassifier:
     def __init__(self, predictor: Predictor, questions: Sequence[Question], noise: BaseNoise) -> None:
         self.predictor, self.questions = predictor, list(questions)
         self.noise: BaseNoise | None = noise if get_noise(predictor.model) is not None else None
-        self.singly = self.noise == "sample" and not _kinds_drawn(predictor) <= set(OF_STUDIES)
+        self.singly = self.noise == "sample" and bool(_kinds_drawn(predictor) & set(OF_WEIGHTS))
 
     def start(self, generator: torch.Generator) -> None:
         """Let a random network draw from a generator from now on."""
@@ -112,6 +110,7 @@ def _kinds_drawn(predictor: Predictor) -> set[str]:
         found.add(kind)
         return draw(kind, *given, **named)
 
+    # The source is of this pass alone, and what layers ask it for is nowhere else to be seen.
     source.draw = noted  # type: ignore[method-assign]
     predictor.model(
         {

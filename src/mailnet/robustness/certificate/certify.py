@@ -17,9 +17,11 @@ from mailnet.bundle import Predictor, load
 from mailnet.data.dataset import StudyDataset
 from mailnet.data.progress import progress
 from mailnet.data.study import StudyData
-from mailnet.errors import ConfigError, DataError, RunError
-from mailnet.evaluation.inputs import load_studies
+from mailnet.errors import ConfigError, DataError
+from mailnet.evaluation.inputs import load_studies, results_folder
 from mailnet.files import write_json
+from mailnet.robustness.attack.card import weights_digest
+from mailnet.robustness.attack.studies import digest_studies
 from mailnet.robustness.certificate.base import BaseClassifier, BaseNoise, find_questions
 from mailnet.robustness.certificate.certified import summarise
 from mailnet.robustness.certificate.lines import Lines
@@ -75,9 +77,7 @@ def certify_run(
         DataError: The data cannot be read, or no study has a label.
     """
     start = time.monotonic()
-    folder = Path(run if out is None else out)
-    if folder.resolve() != Path(run).resolve() and (folder / "run.json").is_file():
-        raise RunError("holds another run", file=folder, remedy="Choose another folder with --out")
+    folder = results_folder(run, None, out)
     predictor = load(run, device)
     deviations = choose_sigma(sigma, predictor)
     kept = _check(predictor, draws, level, studies, tasks, noise)
@@ -100,7 +100,9 @@ def certify_run(
     plain = predictor.predict_data(data, chosen)
     folder.mkdir(parents=True, exist_ok=True)
     with (
-        Lines(folder / LINES, {**settings, "of": _digest(Path(run), data)}) as lines,
+        Lines(
+            folder / LINES, {**settings, "of": [weights_digest(Path(run)), digest_studies(data, np.arange(len(data)))]}
+        ) as lines,
         progress("Certifying studies", len(chosen)) as advance,
     ):
         for place in chosen.tolist():
@@ -210,16 +212,3 @@ def _studies(data: StudyData, sigma: Mapping[str, float], studies: int | None, s
     able = np.any([data.present[name] for name in sigma], axis=0)
     order = np.random.default_rng(seed).permutation(np.flatnonzero(able))
     return order[:studies], int((~able).sum())
-
-
-def _digest(run: Path, data: StudyData) -> str:
-    """Return what tells the network and the studies from others."""
-    digest = sha256()
-    bundle = run / "bundle" if (run / "bundle").is_dir() else run
-    with (bundle / "model.safetensors").open("rb") as file:
-        while part := file.read(2**20):
-            digest.update(part)
-    digest.update(data.frame["row"].to_numpy(dtype=np.int64).tobytes())
-    for labels in data.labels.values():
-        digest.update(np.ascontiguousarray(labels).tobytes())
-    return digest.hexdigest()[:16]

@@ -15,9 +15,9 @@ import mailnet
 from mailnet.bundle import Predictor, load
 from mailnet.data.progress import progress
 from mailnet.data.study import StudyData
-from mailnet.errors import DataError, RunError
+from mailnet.errors import DataError
 from mailnet.evaluation.hiding import Hidden, leave_out
-from mailnet.evaluation.inputs import load_studies
+from mailnet.evaluation.inputs import load_studies, results_folder
 from mailnet.files import write_json
 from mailnet.robustness.corruptions import CORRUPTIONS
 from mailnet.robustness.damage.choice import check_same, choose_kinds, choose_modalities, choose_severities
@@ -90,9 +90,7 @@ def measure_damage(
         DataError: The data cannot be read, or no study has a label.
     """
     start = time.monotonic()
-    folder = Path(run if out is None else out)
-    if folder.resolve() != Path(run).resolve() and (folder / "run.json").is_file():
-        raise RunError("holds another run", file=folder, remedy="Choose another folder with --out")
+    folder = results_folder(run, None, out)
     kinds, severities = choose_kinds(kinds), choose_severities(severities)
 
     def opened(path: Path) -> Measured:
