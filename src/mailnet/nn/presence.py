@@ -40,7 +40,10 @@ class Presence:
             for name, count in zip(self.encoded, counts, strict=True):
                 if count < self.batch_size:
                     self._rows[name] = self.masks[name].nonzero()[:, 0]
-            self.encoded = [name for name, count in zip(self.encoded, counts, strict=True) if count]
+            # Of a batch of no study everything is encoded, so that it comes out as empty as it went in.
+            self.encoded = [
+                name for name, count in zip(self.encoded, counts, strict=True) if count or not self.batch_size
+            ]
 
     def gather(self, name: str, x: Tensor) -> Tensor:
         """Return the rows of (B, ...) that have the modality; in dense mode every row, the absent ones zeroed."""
