@@ -1,0 +1,175 @@
+"""Insertion and deletion: does the answer hang on the pixels that an explanation names?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from mailnet.explain.explanation import Explanation
+from mailnet.explain.quality.blur import blur
+from mailnet.explain.quality.probability import Model, target_probability
+from mailnet.nn.batch import Batch
+
+Fill: TypeAlias = Literal["blur", "mean"]
+FILLS: tuple[Fill, ...] = ("blur", "mean")
+BLUR = 0.1  # standard deviation as a share of an image's shortest side: no lesion of a tenth of it is left
+
+
+@dataclass(frozen=True)
+class Curves:
+    """How the probability of the class explained moves as pixels come or go, those named first before the others.
+
+    Args:
+        shares: (S + 1,) share of the pixels that were put in or taken out, 0 to 1.
+        insertion: (B, S + 1) probability when pixels are put into the filled images; NaN for studies without maps.
+        deletion: (B, S + 1) probability when pixels are taken out of the images.
+    """
+
+    shares: Tensor
+    insertion: Tensor
+    deletion: Tensor
+
+    @property
+    def insertion_area(self) -> Tensor:
+        """(B,) area under the insertion curve; higher is better."""
+        return torch.trapezoid(self.insertion, self.shares, dim=1)
+
+    @property
+    def deletion_area(self) -> Tensor:
+        """(B,) area under the deletion curve; lower is better."""
+        return torch.trapezoid(self.deletion, self.shares, dim=1)
+
+    @property
+    def gap(self) -> Tensor:
+        """(B,) the first less the second: near 0 for an order at random, whatever the network makes of the fill."""
+        return self.insertion_area - self.deletion_area
+
+
+@torch.no_grad()
+def insertion_deletion(
+    model: Model,
+    batch: Batch,
+    explanation: Explanation,
+    *,
+    steps: int = 20,
+    fill: Fill = "blur",
+    modalities: Sequence[str] | None = None,
+    draws: int = 10,
+    batch_size: int = 128,
+    generator: torch.Generator | None = None,
+) -> Curves:
+    """Put pixels in and take pixels out in the order of an explanation, over all modalities of a study at once.
+
+    The pixels of all modalities stand in one order, since their maps share one scale. Equal values, as the zeros of
+    Grad-CAM, come in random order and not from the upper left. Modalities that a study lacks, and tables, stay as they
+    are. What the network makes of filled images it was never trained on is part of the curves, so compare only curves
+    of one fill, with those of a random order beside them.
+
+    Args:
+        model: The network in evaluation mode, or a function of a batch that gives (B, K) probabilities of the task.
+        batch: B studies.
+        explanation: Their maps.
+        steps: S, steps from no pixel to all; costs 2 S forward passes a study.
+        fill: What stands for a pixel that is out: ``blur``, the image blurred by a tenth of its shortest side, or
+            ``mean``, the mean of each of its channels.
+        modalities: Change these only, in an order of their own, the others being whole; None means all with a map.
+        draws: Forward passes averaged where the network is random, the same random numbers at every step.
+        batch_size: Images at a time.
+        generator: Of the order of equal values.
+
+    Raises:
+        ValueError: A map does not fit its image, an unknown fill or modality, or fewer than one step.
+
+    Source:
+        Petsiuk et al., "RISE", BMVC 2018. On fills: Hooker et al., "A Benchmark for Interpretability Methods",
+        NeurIPS 2019; Rong et al., "A Consistent and Efficient Evaluation Strategy for Attribution Methods", ICML 2022.
+    """
+    names = list(explanation.maps) if modalities is None else list(modalities)
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
+    if fill not in FILLS:
+        raise ValueError(f"fill '{fill}' is not one of {', '.join(FILLS)}")
+    if unknown := [name for name in names if name not in explanation.maps]:
+        raise ValueError(f"no map of '{unknown[0]}'; there are maps of {', '.join(explanation.maps) or 'nothing'}")
+    shares = torch.linspace(0, 1, steps + 1)
+    insertion = torch.full((len(batch), steps + 1), torch.nan)
+    deletion = insertion.clone()
+    generator = generator or torch.Generator().manual_seed(0)
+    for rows, part in same_modalities(batch):
+        changed = [name for name in names if name in part.inputs]
+        if not changed:
+            continue
+        maps = {name: explanation.maps[name][rows.to(explanation.maps[name].device)].cpu() for name in changed}
+        for name, several in maps.items():
+            if several.shape[1:] != part.inputs[name].shape[2:]:
+                raise ValueError(
+                    f"modality '{name}': the map has the size {tuple(several.shape[1:])} and the image "
+                    f"{tuple(part.inputs[name].shape[2:])}"
+                )
+        target = explanation.target.cpu()[rows]
+
+        def ask(inputs: dict[str, Tensor], row: Tensor, part: Batch = part, target: Tensor = target) -> Tensor:
+            asked = Batch(inputs, {name: here[row] for name, here in part.present.items()})
+            return target_probability(model, asked, explanation.task, target[row], draws)
+
+        counts = (shares * sum(several[0].numel() for several in maps.values())).round().long()
+        filled = {name: _filled(part.inputs[name], fill) for name in changed}
+        found = _curves(ask, part.inputs, filled, _places(maps, generator), counts, batch_size)
+        insertion[rows] = torch.cat([found[:, 0], found[:, 1, :1]], 1)
+        deletion[rows] = torch.cat([found[:, 1], found[:, 0, :1]], 1)
+    return Curves(shares, insertion, deletion)
+
+
+def _curves(
+    ask: Callable[[dict[str, Tensor], Tensor], Tensor],
+    inputs: dict[str, Tensor],
+    filled: dict[str, Tensor],
+    places: dict[str, Tensor],
+    counts: Tensor,
+    batch_size: int,
+) -> Tensor:
+    """Return (B, 2, S): insertion and deletion without their last points, which are the first of each other."""
+    size, steps = len(next(iter(inputs.values()))), len(counts) - 1
+    found = torch.empty(2 * steps * size)
+    for start in range(0, len(found), batch_size):
+        index = torch.arange(start, min(start + batch_size, len(found)))
+        row, step = index % size, index // size
+        inserts, count = step < steps, counts[step % steps]
+        mixed = {name: tensor[row] for name, tensor in inputs.items()}
+        for name, other in filled.items():
+            axes = (-1, *(1,) * (other.ndim - 1))
+            first = places[name][row][:, None] < count.reshape(axes)
+            mixed[name] = torch.where(first == inserts.reshape(axes), mixed[name], other[row])
+        found[index] = ask(mixed, row)
+    return found.reshape(2, steps, size).movedim(2, 0)
+
+
+def same_modalities(batch: Batch) -> Iterator[tuple[Tensor, Batch]]:
+    """Yield the rows of a batch that have the same modalities, with a batch of them that has no others' inputs."""
+    pattern = torch.stack([here.cpu() for here in batch.present.values()], 1)
+    for kind in torch.unique(pattern, dim=0):
+        rows = (pattern == kind).all(1).nonzero()[:, 0]
+        present = {name: here.cpu()[rows] for name, here in batch.present.items()}
+        inputs = {name: x.cpu()[rows] for name, x in batch.inputs.items() if bool(present[name].any())}
+        yield rows, Batch(inputs, present, ids=[batch.ids[row] for row in rows.tolist()] if batch.ids else [])
+
+
+def _places(maps: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+    """Return modality -> (B, ...) place of each pixel in the order of its study, from 0 for the highest value."""
+    values = torch.cat([several.flatten(1) for several in maps.values()], 1).float()
+    mixed = torch.randperm(values.shape[1], generator=generator)
+    order = mixed[values[:, mixed].argsort(dim=1, descending=True, stable=True)]
+    places = torch.empty_like(order).scatter_(1, order, torch.arange(values.shape[1]).expand_as(order).contiguous())
+    sizes = [several[0].numel() for several in maps.values()]
+    return {name: own.reshape(maps[name].shape) for name, own in zip(maps, torch.split(places, sizes, 1), strict=True)}
+
+
+def _filled(images: Tensor, fill: Fill) -> Tensor:
+    if fill == "blur":
+        return blur(images, BLUR * min(images.shape[2:]))
+    axes = tuple(range(2, images.ndim))
+    return images.mean(axes, keepdim=True).expand_as(images)
