@@ -22,10 +22,11 @@ from mailnet.data.preprocess import to_unit
 from mailnet.data.study import StudyData, load_study
 from mailnet.errors import ConfigError, DataError, RunError
 from mailnet.metrics import measure
-from mailnet.robustness.damage.damaged import predict_damaged, predict_swapped, swap_partners
+from mailnet.robustness.damage.damaged import Asked, predict_damaged, predict_swapped, swap_partners
 from mailnet.robustness.damage.harm import Harm, Reader, Reading
 from mailnet.robustness.damage.measure import measure_damage
 from mailnet.robustness.damage.pictures import plane_of
+from mailnet.robustness.kept import Kept
 
 KINDS, SEVERITIES = ["blur", "gaussian_noise"], [1, 5]
 
@@ -41,18 +42,22 @@ def measured(run: Path, **options: Any) -> dict[str, Any]:
     return measure_damage(run, **chosen)
 
 
-def nothing(count: int) -> None:
+def counted(count: int, *, before: bool = False) -> None:
     assert count > 0
+    assert not before
+
+
+NOTHING_KEPT = Asked(None, "own", counted)
 
 
 @pytest.mark.parametrize("model", ["mail", "robust_mail"])
 def test_damage_is_of_the_named_modality_and_does_not_depend_on_what_else_is_asked(model: str, tmp_path: Path) -> None:
     predictor, data = opened(write_run(tmp_path, model=model, n=30))
     rows = np.arange(len(data))
-    found = predict_damaged(predictor, data, "photo", rows, KINDS, SEVERITIES, 0, nothing)
+    found = predict_damaged(predictor, data, "photo", rows, KINDS, SEVERITIES, 0, NOTHING_KEPT)
     assert list(found) == list(product(KINDS, SEVERITIES))
-    alone = predict_damaged(predictor, data, "photo", rows, KINDS[1:], [5], 0, nothing)
-    other = predict_damaged(predictor, data, "photo", rows, KINDS[1:], [5], 1, nothing)
+    alone = predict_damaged(predictor, data, "photo", rows, KINDS[1:], [5], 0, NOTHING_KEPT)
+    other = predict_damaged(predictor, data, "photo", rows, KINDS[1:], [5], 1, NOTHING_KEPT)
     plain = predictor.predict_data(data, rows)
     for task, values in found["gaussian_noise", 5].items():
         assert np.array_equal(values, alone["gaussian_noise", 5][task])
@@ -68,7 +73,7 @@ def test_blur_is_the_prediction_of_blurred_images(tmp_path: Path) -> None:
     images = torch.from_numpy(to_unit(data.arrays["ct"][rows]))
     blurred = corrupt(images, "blur", 5, torch.Generator()).numpy()
     expected = predictor.predict_data(replace(data, arrays=data.arrays | {"ct": blurred}), rows)
-    found = predict_damaged(predictor, data, "ct", rows, ["blur"], [5], 0, nothing)["blur", 5]
+    found = predict_damaged(predictor, data, "ct", rows, ["blur"], [5], 0, NOTHING_KEPT)["blur", 5]
     for task, values in found.items():
         assert values == pytest.approx(expected[task], abs=1e-5)
 
@@ -98,7 +103,7 @@ def test_a_swap_is_the_prediction_of_exchanged_arrays(modality: str, tmp_path: P
     if exchanged.dtype.kind == "u":
         exchanged = to_unit(exchanged)
     expected = predictor.predict_data(replace(data, arrays=data.arrays | {modality: exchanged}), rows)
-    found = predict_swapped(predictor, data, modality, rows, partners, nothing)
+    found = predict_swapped(predictor, data, modality, rows, partners)
     for task, values in found.items():
         assert values == pytest.approx(expected[task], abs=1e-5)
 
@@ -166,6 +171,43 @@ def test_the_whole_result(tmp_path: Path) -> None:
             "images_0": (3, 32, 32),
             "images_1": (3, 32, 32, 3),
         }
+
+
+def test_a_killed_command_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = write_run(tmp_path, n=30)
+    reference = write_run(tmp_path, "other", n=30, seed=1)
+    options = {"reference": reference, "severities": [3], "bootstrap": 0}
+    whole = measured(run, out=tmp_path / "whole", **options)
+    keep, kept = Kept.keep_tensors, []
+
+    def keep_and_die(self: Kept, name: str, tensors: Any) -> None:
+        keep(self, name, tensors)
+        kept.append(name)
+        if len(kept) in (1, 9):
+            raise KeyboardInterrupt
+
+    said: list[str] = []
+    found = None
+    monkeypatch.setattr(Kept, "keep_tensors", keep_and_die)
+    while found is None:
+        try:
+            found = measured(run, out=tmp_path / "killed", say=said.append, **options)
+        except KeyboardInterrupt:
+            continue
+    different = ("created", "seconds")
+    assert {k: v for k, v in found.items() if k not in different} == {
+        k: v for k, v in whole.items() if k not in different
+    }
+    # Of two models all studies and two kinds of two modalities; of one of them three modalities, missing and swapped.
+    assert len(kept) == len(set(kept)) == 2 * (1 + 2 * 2) + 2 * 3
+    assert set(said) == {"Going on with the measurement that was stopped: 2 kinds of damage of ct and photo, 6 studies"}
+    assert not (tmp_path / "killed" / "corruptions.progress").exists()
+    again = measured(run, out=tmp_path / "killed", say=said.append, **options)
+    assert again == found
+    assert "Measured before" in said[-1]
+    assert len(kept) == 2 * (1 + 2 * 2) + 2 * 3
+    # Other intervals are another result.
+    assert measured(run, out=tmp_path / "killed", **{**options, "bootstrap": 3})["settings"]["bootstrap"] == 3
 
 
 def test_studies_of_one_modality_are_neither_missing_nor_swapped(tmp_path: Path) -> None:

@@ -48,39 +48,49 @@ def test_killed_after_every_attack_it_ends_the_same(run: Path, tmp_path: Path, m
         try:
             card = measured(run, tmp_path / "killed", say=said.append)
         except KeyboardInterrupt:
-            written = [*(tmp_path / "killed" / FOLDER).iterdir()]
+            written = [*(tmp_path / "killed" / FOLDER).glob("*/*")]
+            assert written
             assert not any(SECRET.encode() in path.read_bytes() or SECRET in path.name for path in written)
     assert card == whole
     assert len(kept) == len(set(kept)) == 2 * 3 * 2  # batches, cells, attacks: none is made twice
-    assert set(said) == {"Going on with the measurement that was stopped"}
+    assert set(said) == {"Going on with the measurement that was stopped: suite quick, linf, 0.5/255, 9 studies"}
     assert not (tmp_path / "killed" / FOLDER).exists()
 
 
-def test_other_settings_start_anew(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measurements_of_several_settings_are_each_gone_on_with(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def die(state: State, number: int, found: object) -> None:
         raise KeyboardInterrupt
 
     small = {"eps": [0.5 / 255], "each_modality": False, "studies": 6}
+    said: list[str] = []
     with monkeypatch.context() as patch:
         patch.setattr(State, "finish", die)
-        with pytest.raises(KeyboardInterrupt):
-            measured(run, tmp_path, **small)
-    said: list[str] = []
-    changed = measured(run, tmp_path, **small, seed=1, say=said.append)
-    assert said == ["A measurement with other settings was stopped here; it is thrown away"]
-    assert changed == measured(run, tmp_path / "alone", **small, seed=1)
+        for seed in (0, 1):
+            with pytest.raises(KeyboardInterrupt):
+                measured(run, tmp_path, **small, seed=seed, say=said.append)
+    assert len(said) == 1
+    assert "1 of them, can be gone on with too; if they are no longer wanted, delete" in said[0]
+    first = measured(run, tmp_path, **small, say=said.append)
+    assert said[1].startswith("Going on with the measurement that was stopped: suite quick")
+    assert first == measured(run, tmp_path / "alone", **small)
+    assert len([*(tmp_path / FOLDER).iterdir()]) == 1
+    second = measured(run, tmp_path, **small, seed=1, say=said.append)
+    assert (second["seed"], len(said), "Going on" in said[3]) == (1, 4, True)
+    assert not (tmp_path / FOLDER).exists()
 
 
 def test_a_damaged_state_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     state = State(tmp_path, {"seed": 0})
-    assert state.batch(0) is None
-    (tmp_path / FOLDER / "batch-00000.safetensors").write_bytes(b"damaged")
+    assert (state.batch(0), state.resumed) == (None, False)
+    (state.folder / "batch-00000.safetensors").write_bytes(b"damaged")
     again = State(tmp_path, {"seed": 0})
-    assert (again.resumed, again.replaced) == (True, False)
+    assert again.resumed
     with pytest.raises(RunError, match="Delete the folder"):
         again.batch(0)
     other = State(tmp_path, {"seed": 1})
-    assert (other.resumed, other.replaced, other.batch(0)) == (False, True, None)
+    assert (other.resumed, other.batch(0)) == (False, None)
 
 
 def test_a_finished_measurement_is_not_made_again(tmp_path: Path) -> None:

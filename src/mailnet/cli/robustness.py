@@ -112,13 +112,16 @@ def corrupt(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Measure natural damage: noise, motion and the like in five strengths, a modality missing or another patient's."""
+    """Measure natural damage: noise, motion and the like in five strengths, a modality missing or another patient's.
+
+    Given again after a stop, it goes on where it was.
+    """
     from mailnet.cli.corrupt import print_damage
     from mailnet.robustness.damage.measure import measure_damage
 
     result = measure_damage(
         run, modalities=modality or (), kinds=kind or (), severities=severity or (), split=split, reference=reference,
-        out=out, data_root=data_root, skip_bad=skip_bad, cache=cache, device=device, seed=seed,
+        out=out, data_root=data_root, skip_bad=skip_bad, cache=cache, device=device, seed=seed, say=say,
     )  # fmt: skip
     print_json(result) if as_json else print_damage(result, run if out is None else out)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mailnet.attacks import Objective, Problem, Threat
 from mailnet.attacks.objective import correct, labelled
+from mailnet.data.progress import Advance
 from mailnet.nn.batch import Batch
 from mailnet.nn.heads import probabilities
 from mailnet.robustness.attack.cells import Cell
@@ -59,9 +60,7 @@ class Attacker:
         return problem
 
 
-def attack_batch(
-    attacker: Attacker, number: int, batch: Batch, state: State, advance: Callable[[int], None]
-) -> dict[str, Tensor]:
+def attack_batch(attacker: Attacker, number: int, batch: Batch, state: State, advance: Advance) -> dict[str, Tensor]:
     """Attack the studies of a batch, all of which have the same modalities.
 
     Args:
@@ -69,7 +68,7 @@ def attack_batch(
         number: Of the batch.
         batch: B studies, on the network's device.
         state: Where progress is kept, and where it is gone on from.
-        advance: Called with so many studies after each attack.
+        advance: Called after each attack with its work on the whole batch, so that all cells together make up theirs.
 
     Returns:
         By cell k: ``k.rows`` (n,) the positions that have a label of what it attacks, ``k.clean.TASK`` and
@@ -83,17 +82,20 @@ def attack_batch(
     for k, cell in enumerate(attacker.cells):
         known = torch.stack([labelled(attacker.tasks[task], batch.targets[task]) for task in cell.tasks]).any(0)
         rows = known.nonzero()[:, 0]
+        works = [len(batch) * work for work in cell.works(attacker.tasks)]
         if not len(rows):
+            advance(sum(works), before=True)
             continue
         part = _taken(batch, rows)
         held = any(name in part.inputs for name in cell.eps)
         # What the attacker cannot touch is as right as it is, and is asked in the same way.
         problem = attacker.problem(part, cell, None if held else dict.fromkeys([*part.inputs][:1], 1e-9))
         if held:
-            progress = _put_through(attacker, problem, cell, number, k, reached, state, advance)
+            progress = _put_through(attacker, problem, cell, (number, k), reached, state, works, advance)
             reached.append((cell, problem, progress))
         else:
-            members = len(get_suite(cell.suite).members)
+            members = len(works)
+            advance(sum(works), before=True)
             chance = standing_share(problem, problem.space.clean, _seeded(attacker, number))
             progress = Progress(problem.space.clean, chance, chance.expand(members + 1, -1), (0.0,) * members,
                                 (0,) * members)  # fmt: skip
@@ -121,22 +123,23 @@ def _put_through(
     attacker: Attacker,
     problem: Problem,
     cell: Cell,
-    number: int,
-    k: int,
+    place: tuple[int, int],
     reached: Sequence[tuple[Cell, Problem, Progress]],
     state: State,
-    advance: Callable[[int], None],
+    works: Sequence[int],
+    advance: Advance,
 ) -> Progress:
     suite = get_suite(cell.suite)
+    number, k = place
     kept = state.progress(number, k, problem.space.clean.device)
     start = kept or _inherited(problem, cell, reached)
     # The same seed in every cell: what differs between two cells is the attacker, not his luck.
     steps = run_suite(problem, suite, seed=seed_of(attacker.seed, "batch", number), start=start)
     progress = next(steps)
-    advance(progress.done * len(problem))
+    advance(sum(works[: progress.done]), before=True)
     for progress in steps:
         state.keep(number, k, progress)
-        advance(len(problem))
+        advance(works[progress.done - 1])
     return progress
 
 

@@ -10,6 +10,7 @@ from mailnet.attacks.randomness import NoiseUse
 from mailnet.attacks.threat import Norm
 from mailnet.bundle.predictor import DRAWS
 from mailnet.robustness.attack.suites import Suite, get_suite
+from mailnet.specs import TaskSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +44,11 @@ class Cell:
             and all(getattr(self, name) == getattr(other, name) for name in same)
             and all(radius <= self.eps.get(name, 0.0) for name, radius in other.eps.items())
         )
+
+    def works(self, tasks: Mapping[str, TaskSpec]) -> list[int]:
+        """Return of each attack of the suite about how much work a study is, by which progress is shown."""
+        classes = max(len(tasks[name].classes) for name in self.tasks)
+        return [member.work(self.draws, classes) for member in get_suite(self.suite).members]
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the card says of the attacker."""

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import mailnet
 from mailnet.attacks import Threat
 from mailnet.bundle import load
+from mailnet.data.config.base import radius_text
 from mailnet.data.progress import progress
 from mailnet.errors import ConfigError
 from mailnet.evaluation.inputs import load_studies, results_folder
@@ -37,6 +36,7 @@ from mailnet.robustness.attack.studies import (
 from mailnet.robustness.attack.suites import get_suite
 from mailnet.robustness.attack.threats import Level, choose_levels, table_boxes
 from mailnet.robustness.audit.of_run import audit_reasons, audit_tasks
+from mailnet.robustness.kept import fingerprint
 
 FORMAT = 1
 FILE = "robustness.json"
@@ -145,15 +145,13 @@ def measure_robustness(
         "sources": [found["weights"] for _, found in others],
     }  # fmt: skip
     asked = {**settings, "audit": audit, "redraws": redraws, "evaluation": data.config.evaluation.model_dump()}
-    fingerprint = sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
-    if (folder / FILE).is_file() and (known := read_json(folder / FILE)).get("fingerprint") == fingerprint:
+    own = fingerprint(asked)
+    if (folder / FILE).is_file() and (known := read_json(folder / FILE)).get("fingerprint") == own:
         say(f"Measured before, nothing was attacked; to do it again delete {folder / FILE}")
         return dict(known)
     state = State(folder, settings)
-    if state.resumed:
-        say("Going on with the measurement that was stopped")
-    elif state.replaced:
-        say("A measurement with other settings was stopped here; it is thrown away")
+    held_words = ", ".join(radius_text(level, kind, tables or {}) for level in levels)
+    state.announce(f"suite {used.name}, {kind}, {held_words}, {len(rows)} studies", say)
     middle = levels[middle_of(levels)]
     boxes = {name: (low.to(predictor.device), high.to(predictor.device))
              for name, (low, high) in table_boxes(data).items()}  # fmt: skip
@@ -171,15 +169,15 @@ def measure_robustness(
         cells = [replace(cell, noise="frozen") for cell in cells]
     attacker = Attacker(predictor.model, predictor.tasks, cells, boxes, repeats, seed, straight_through)
     found = []
-    steps = sum(len(part) * len(get_suite(cell.suite).members) for part in batches for cell in cells)
-    with progress("Attacking studies", steps) as advance:
+    work = sum(sum(cell.works(predictor.tasks)) for cell in cells)  # of one study
+    with progress("Attacking studies", work * len(rows), share=True) as advance:
         for number, part in enumerate(batches):
             done = state.batch(number)
             if done is None:
                 done = attack_batch(attacker, number, read_batch(data, part, predictor.device), state, advance)
                 state.finish(number, done)
             else:
-                advance(len(part) * sum(len(get_suite(cell.suite).members) for cell in cells))
+                advance(work * len(part), before=True)
             found.append(done)
     audits = None
     if audit:
@@ -191,7 +189,7 @@ def measure_robustness(
     card = {
         "format": FORMAT,
         "mailnet": mailnet.__version__,
-        "fingerprint": fingerprint,
+        "fingerprint": own,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "study": data.config.name,
         "external": study is not None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from hashlib import sha256
 
@@ -120,8 +121,10 @@ def one_of_each_kind(data: StudyData, batches: Sequence[np.ndarray]) -> list[np.
 
 
 def digest_studies(data: StudyData, rows: np.ndarray) -> str:
-    """Return what tells studies and labels from others."""
+    """Return what tells studies, their preparation and their labels from others; images are not looked at."""
     found = sha256(data.frame["row"].to_numpy(dtype=np.int64)[rows].tobytes())
+    prepared = {name: section.model_dump(mode="json") for name, section in data.config.modalities.items()}
+    found.update(json.dumps(prepared, sort_keys=True).encode())
     for labels in data.labels.values():
         found.update(np.ascontiguousarray(labels[rows]).tobytes())
     return found.hexdigest()[:16]

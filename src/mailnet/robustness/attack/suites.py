@@ -31,6 +31,17 @@ class Member:
         """The attack's name, and where it comes from another network, from which."""
         return self.attack if self.source == "sample" else f"{self.attack} from noise {self.source}"
 
+    def work(self, draws: int, classes: int) -> int:
+        """Return about how many forward passes a study takes that stands to the end; a gradient counts as two more.
+
+        Args:
+            draws: That each gradient of a random network averages, 1 of others.
+            classes: Of the task.
+        """
+        targets = min(int(self.options.get("targets", 9)), max(classes - 1, 1)) if self.attack.endswith("_t") else 1
+        once = int(self.options["queries"]) if "queries" in self.options else 3 * targets * int(self.options["steps"])
+        return once * (1 if self.source != "sample" else min(draws, self.draws or draws))
+
 
 @dataclass(frozen=True)
 class Suite:

@@ -73,7 +73,7 @@ def audit_tasks(
                     kept = {"passed": None, "failed": [], "checks": [], "studies": 0, "why": str(error)}
                 state.keep_note(f"audit-{number}", kept)
             else:
-                advance(PARTS)
+                advance(PARTS, before=True)
             found[" + ".join(tasks)] = kept
     return found
 

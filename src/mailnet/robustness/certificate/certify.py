@@ -106,9 +106,10 @@ def certify_run(
         progress("Certifying studies", len(chosen)) as advance,
     ):
         for place in chosen.tolist():
-            if place not in lines.found:
+            known = place in lines.found
+            if not known:
                 lines.add(place, _certified(base, data, place, deviations, settings))
-            advance(1)
+            advance(1, before=known)
     result = {
         "format": FORMAT,
         "mailnet": mailnet.__version__,

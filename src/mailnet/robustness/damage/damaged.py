@@ -1,23 +1,58 @@
-"""What a model answers when a modality is damaged, or is another patient's."""
+"""What a model answers when a modality is damaged, or is another patient's; nothing is asked twice."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mailnet.bundle import Predictor
 from mailnet.data.dataset import StudyDataset, iterate
+from mailnet.data.progress import Advance
 from mailnet.data.study import StudyData
 from mailnet.nn.batch import Batch
 from mailnet.robustness.corruptions import corrupt
+from mailnet.robustness.kept import Kept
 
 TOGETHER = 64
-Advance: TypeAlias = Callable[[int], None]
 Answers: TypeAlias = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Where the answers of one model are kept until all is measured.
+
+    Args:
+        kept: What is done; None to keep nothing.
+        model: By which the answers of two models are told apart.
+        advance: Called with the number of predictions made.
+    """
+
+    kept: Kept | None
+    model: str
+    advance: Advance
+
+    def once(self, name: str, count: int, make: Callable[[], Answers]) -> Answers:
+        """Return task -> (n, K) probabilities, made unless they were before.
+
+        Args:
+            name: By which they are known again.
+            count: Of the studies or predictions.
+            make: Makes them.
+        """
+        if self.kept is None:
+            found, before = make(), False
+        else:
+            tensors, before = self.kept.once(f"{self.model}-{name}", lambda: _tensors(make()))
+            found = {task: tensor.numpy() for task, tensor in tensors.items()}
+        self.advance(count, before=before)
+        return found
 
 
 def predict_damaged(
@@ -28,7 +63,7 @@ def predict_damaged(
     kinds: Sequence[str],
     severities: Sequence[int],
     seed: int,
-    advance: Advance,
+    asked: Asked,
 ) -> dict[tuple[str, int], Answers]:
     """Return task -> (n, K) probabilities under each kind and severity.
 
@@ -43,18 +78,31 @@ def predict_damaged(
         kinds: Names of ``CORRUPTIONS``.
         severities: 1 to 5.
         seed: Of the random numbers.
-        advance: Called with the number of predictions made.
+        asked: Where answers are kept, those of a kind of damage of some studies together.
     """
     found: dict[tuple[str, int], list[Answers]] = {(kind, s): [] for kind in kinds for s in severities}
+    place = list(data.modalities).index(modality)
     chunks = [rows[start : start + TOGETHER] for start in range(0, len(rows), TOGETHER)]
     for number, batch in enumerate(iterate(StudyDataset(data), chunks)):
-        inputs = {name: x.to(predictor.device) for name, x in batch.inputs.items()}
-        for (kind, severity), parts in found.items():
-            generator = seeded(seed, modality, kind, number)
-            changed = inputs | {modality: corrupt(inputs[modality], kind, severity, generator)}
-            parts.append(predictor.predict_batch(Batch(changed, batch.present)))
-            advance(len(batch))
+        for kind in kinds:
+            make = partial(_damaged, predictor, batch, modality, kind, severities, (seed, modality, kind, number))
+            answers = asked.once(f"damaged-{place}-{kind}-{number:05d}", len(batch) * len(severities), make)
+            for severity in severities:
+                found[kind, severity].append({task: answers[f"{severity}.{task}"] for task in predictor.tasks})
     return {key: joined(parts) for key, parts in found.items()}
+
+
+def _damaged(
+    predictor: Predictor, batch: Batch, modality: str, kind: str, severities: Sequence[int], seed: tuple[object, ...]
+) -> Answers:
+    """``SEVERITY.TASK`` -> (B, K) probabilities."""
+    found: Answers = {}
+    inputs = {name: x.to(predictor.device) for name, x in batch.inputs.items()}
+    for severity in severities:
+        changed = inputs | {modality: corrupt(inputs[modality], kind, severity, seeded(*seed))}
+        answers = predictor.predict_batch(Batch(changed, batch.present))
+        found |= {f"{severity}.{task}": values for task, values in answers.items()}
+    return found
 
 
 def seeded(*of: object) -> torch.Generator:
@@ -90,7 +138,7 @@ def swap_partners(groups: np.ndarray, seed: int) -> np.ndarray:
 
 
 def predict_swapped(
-    predictor: Predictor, data: StudyData, modality: str, rows: np.ndarray, partners: np.ndarray, advance: Advance
+    predictor: Predictor, data: StudyData, modality: str, rows: np.ndarray, partners: np.ndarray
 ) -> Answers:
     """Return task -> (n, K) probabilities of studies whose modality is that of other rows.
 
@@ -100,16 +148,15 @@ def predict_swapped(
         modality: What is swapped, images or a table.
         rows: (n,) row numbers.
         partners: (n,) row numbers that the modality comes from.
-        advance: Called with the number of predictions made.
     """
     origins = np.repeat(rows[:, None], len(data.modalities), axis=1)
     origins[:, list(data.modalities).index(modality)] = partners
     chunks = [origins[start : start + TOGETHER] for start in range(0, len(origins), TOGETHER)]
-    parts = []
-    for batch in iterate(StudyDataset(data), chunks):
-        parts.append(predictor.predict_batch(batch))
-        advance(len(batch))
-    return joined(parts)
+    return joined([predictor.predict_batch(batch) for batch in iterate(StudyDataset(data), chunks)])
+
+
+def _tensors(answers: Answers) -> dict[str, Tensor]:
+    return {task: torch.from_numpy(np.ascontiguousarray(values)) for task, values in answers.items()}
 
 
 def joined(parts: Sequence[Answers]) -> Answers:

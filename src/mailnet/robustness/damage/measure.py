@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -12,40 +11,21 @@ from typing import Any
 import numpy as np
 
 import mailnet
-from mailnet.bundle import Predictor, load
-from mailnet.data.progress import progress
-from mailnet.data.study import StudyData
+from mailnet.bundle import load
 from mailnet.errors import DataError
-from mailnet.evaluation.hiding import Hidden, leave_out
 from mailnet.evaluation.inputs import load_studies, results_folder
-from mailnet.files import write_json
+from mailnet.files import read_json, write_json
+from mailnet.robustness.attack.card import weights_digest
+from mailnet.robustness.attack.studies import digest_studies
 from mailnet.robustness.corruptions import CORRUPTIONS
+from mailnet.robustness.damage.asking import Measured, ask_all
 from mailnet.robustness.damage.choice import check_same, choose_kinds, choose_modalities, choose_severities
-from mailnet.robustness.damage.damaged import Advance, predict_damaged, predict_swapped, swap_partners
-from mailnet.robustness.damage.harm import Harm, Reader, Reading, estimate, read_harm
+from mailnet.robustness.damage.harm import Reader
 from mailnet.robustness.damage.pictures import write_pictures
+from mailnet.robustness.kept import Kept, fingerprint
 
 FORMAT = 1
-FILE = "corruptions.json"
-
-
-@dataclass
-class Measured:
-    """What was found of one run.
-
-    Args:
-        data: Its studies.
-        predictor: Its model.
-        harms: Modality -> task -> harm.
-        missing: Modality -> task -> metrics with the modality and without it.
-        swapped: Modality -> task -> the same with it and with another patient's.
-    """
-
-    data: StudyData
-    predictor: Predictor
-    harms: dict[str, dict[str, Harm]] = field(default_factory=dict)
-    missing: dict[str, Any] = field(default_factory=dict)
-    swapped: dict[str, Any] = field(default_factory=dict)
+FILE, PROGRESS = "corruptions.json", "corruptions.progress"
 
 
 def measure_damage(
@@ -63,8 +43,12 @@ def measure_damage(
     device: str = "auto",
     bootstrap: int | None = None,
     seed: int = 0,
+    say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Measure what natural damage does to a run and write ``corruptions.json`` and example pictures.
+
+    Given again after a stop, it goes on where it was; given again when it has ended, with the same settings, weights
+    and studies, it returns what is there.
 
     Args:
         run: The run folder.
@@ -80,6 +64,7 @@ def measure_damage(
         device: As ``mailnet.bundle.load`` takes it.
         bootstrap: Redraws of the intervals; default as the study.yaml says.
         seed: Of the damage and of who is swapped with whom.
+        say: Called with a line for the user.
 
     Returns:
         What ``corruptions.json`` holds; no identifier of a study is in it.
@@ -95,9 +80,8 @@ def measure_damage(
 
     def opened(path: Path) -> Measured:
         predictor = load(path, device)
-        return Measured(
-            load_studies(predictor, path, None, split, data_root, skip_bad=skip_bad, cache=cache), predictor
-        )
+        data = load_studies(predictor, path, None, split, data_root, skip_bad=skip_bad, cache=cache)
+        return Measured(path, data, predictor)
 
     own = opened(Path(run))
     chosen = choose_modalities(own.data, modalities)
@@ -110,28 +94,23 @@ def measure_damage(
     if bootstrap is not None:
         settings = settings.model_copy(update={"bootstrap": bootstrap})
     both = [own] if other is None else [own, other]
-    rows = {name: np.flatnonzero(own.data.present[name]) for name in chosen}
-    cells = len(kinds) * len(severities)
-    hidden = {name: leave_out(own.data, name) for name in own.data.modalities}
-    total = len(both) * sum(len(r) for r in rows.values()) * cells + len(own.data) * len(both)
-    with progress("Predicting damaged studies", total + 2 * sum(len(each.rows) for each in hidden.values())) as advance:
-        for measured in both:
-            reader = Reader(measured.data, settings)
-            plain = measured.predictor.predict_data(measured.data, np.arange(len(measured.data)))
-            advance(len(measured.data))
-            for name, here in rows.items():
-                damaged = predict_damaged(
-                    measured.predictor, measured.data, name, here, kinds, severities, seed, advance
-                )
-                measured.harms[name] = read_harm(reader, here, _of(plain, here), damaged)
-            if measured is own:
-                for name, each in hidden.items():
-                    _miss(own, reader, name, each, plain, advance)
-                    _swap(own, reader, name, each, plain, seed, advance)
+    asked_for = {
+        "mailnet": mailnet.__version__, "modalities": chosen, "kinds": kinds, "severities": severities, "split": split,
+        "seed": seed, "device": own.predictor.device.type,
+        "of": [[weights_digest(each.run), digest_studies(each.data, np.arange(len(each.data)))] for each in both],
+    }  # fmt: skip
+    print_of = fingerprint({**asked_for, "evaluation": settings.model_dump(), "reference": str(reference)})
+    if (folder / FILE).is_file() and (known := read_json(folder / FILE)).get("fingerprint") == print_of:
+        say(f"Measured before, nothing was predicted; to do it again delete {folder / FILE}")
+        return dict(known)
+    kept = Kept(folder / PROGRESS, asked_for)
+    kept.announce(f"{len(kinds)} kinds of damage of {' and '.join(chosen)}, {len(own.data)} studies", say)
+    ask_all(both, settings, kinds, severities, chosen, kept, seed)
     pictures = write_pictures(folder, own.data, chosen, kinds, seed)
     result = {
         "format": FORMAT,
         "mailnet": mailnet.__version__,
+        "fingerprint": print_of,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "study": own.data.config.name,
         "split": split,
@@ -154,58 +133,8 @@ def measure_damage(
         "seconds": round(time.monotonic() - start, 1),
     }
     write_json(folder / FILE, result)
+    kept.remove()
     return result
-
-
-def _miss(
-    own: Measured, reader: Reader, name: str, hidden: Hidden, plain: Mapping[str, np.ndarray], advance: Advance
-) -> None:
-    if tasks := reader.labelled(hidden.rows):
-        found = own.predictor.predict_data(own.data, hidden.rows, without=hidden.without)
-        own.missing[name] = {
-            task: _compared(reader.read(task, plain[task][hidden.rows], hidden.rows),
-                            reader.read(task, found[task], hidden.rows), "missing")
-            for task in tasks
-        }  # fmt: skip
-    advance(len(hidden.rows))
-
-
-def _swap(
-    own: Measured,
-    reader: Reader,
-    name: str,
-    hidden: Hidden,
-    plain: Mapping[str, np.ndarray],
-    seed: int,
-    advance: Advance,
-) -> None:
-    groups = own.data.frame["unit"].to_numpy(dtype=str)[hidden.rows]
-    partners = swap_partners(groups, seed)
-    rows, partners = hidden.rows[partners >= 0], hidden.rows[partners[partners >= 0]]
-    if tasks := reader.labelled(rows):
-        found = predict_swapped(own.predictor, own.data, name, rows, partners, lambda count: None)
-        own.swapped[name] = {}
-        for task in tasks:
-            before, after = plain[task][rows], found[task]
-            compared = _compared(reader.read(task, before, rows), reader.read(task, after, rows), "swapped")
-            own.swapped[name][task] = compared | _confidence(before, after, own.data.tasks[task].kind == "multilabel")
-    advance(len(hidden.rows))
-
-
-def _compared(before: Reading, after: Reading, word: str) -> dict[str, Any]:
-    loss = estimate(after.error[0] - before.error[0], np.asarray(after.error[1] - before.error[1]))
-    return {"n": before.n, "clean": before.metrics(), word: after.metrics(), "loss": loss}
-
-
-def _confidence(before: np.ndarray, after: np.ndarray, multilabel: bool) -> dict[str, float]:
-    """Return the mean probability of what is answered, before and after, and how often the answer stays."""
-    if multilabel:
-        sure = [float(np.maximum(p, 1 - p).mean()) for p in (before, after)]
-        same = float(((before > 0.5) == (after > 0.5)).mean())
-    else:
-        sure = [float(p.max(1).mean()) for p in (before, after)]
-        same = float((before.argmax(1) == after.argmax(1)).mean())
-    return {"confidence_clean": sure[0], "confidence_swapped": sure[1], "same_answer": same}
 
 
 def _against(own: Measured, other: Measured, reference: Path) -> dict[str, Any]:
@@ -221,7 +150,3 @@ def _against(own: Measured, other: Measured, reference: Path) -> dict[str, Any]:
             for name, harms in own.harms.items()
         },
     }
-
-
-def _of(plain: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
-    return {task: values[rows] for task, values in plain.items()}
