@@ -104,15 +104,26 @@ class EMCAM(nn.Module):
             features: Modality -> (n, C, ...), or (n, C) for a table, of the studies that have it.
             presence: Who has what.
         """
+        gates = self.gates(features, presence)
+        return {name: x * gates[name] for name, x in features.items()}
+
+    def gates(self, features: Mapping[str, Tensor], presence: Presence) -> dict[str, Tensor]:
+        """Return what each modality's features are multiplied by.
+
+        Arguments are those of ``forward``.
+
+        Returns:
+            Modality -> (n, C, ...), or (n, C, 1, ...) where no place differs from another.
+        """
         vectors = self._exchange({name: self._describe(name, x) for name, x in features.items()}, presence)
         maps = self._maps(features, presence)
-        gated = {}
+        gates = {}
         for name, x in features.items():
             gate = expand_as(self._gate(self.gate[key(name)](vectors[name])), x)
             if name in maps:
                 gate = gate * self._gate(maps[name])
-            gated[name] = x * self._noisy(gate)
-        return gated
+            gates[name] = self._noisy(gate)
+        return gates
 
     def _gate(self, logits: Tensor) -> Tensor:
         return 2 * logits.sigmoid() if self.options.centred else logits.sigmoid()

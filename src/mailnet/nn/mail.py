@@ -229,6 +229,11 @@ class MAIL(nn.Module):
         presence = resolve_presence(self.modalities, inputs, present, self.training, self.modality_dropout)
         return self._encode(inputs, presence)
 
+    def feature_layers(self) -> dict[str, list[nn.Module]]:
+        """Return image or volume -> the modules that give its features, (n, C, ...) or a dict of these, by stages."""
+        images = [name for name, spec in self.modalities.items() if spec.spatial_dims]
+        return {name: [*self.trunks[key(name)].stages, *self.fusions] for name in images}  # type: ignore[misc]
+
     def _encode(self, inputs: dict[str, Tensor], presence: Presence) -> dict[str, Tensor]:
         trunks: dict[str, Any] = {name: self.trunks[key(name)] for name in presence.encoded}
         x = {name: trunk.stem(trunk.norm(presence.gather(name, inputs[name]))) for name, trunk in trunks.items()}

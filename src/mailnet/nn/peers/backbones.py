@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from torch import Tensor, nn
 
 from mailnet.nn.heads import Heads
-from mailnet.nn.layers import key, pool_mean, stage_widths
+from mailnet.nn.layers import InputNorm, key, pool_mean, stage_widths
 from mailnet.nn.peers.monai_encoders import densenet121, efficientnet_b0, resnet50
 from mailnet.nn.peers.resnet import perceptron, resnet18
 from mailnet.nn.presence import Presence, absence_tokens, resolve_presence
@@ -57,6 +57,21 @@ def backbones(
         else:
             branches[key(name)], features[name] = ENCODERS[encoder](spec, channels)
     return branches, features
+
+
+def feature_layers(encoder: nn.Module) -> list[nn.Module]:
+    """Return the layers of an encoder of an image or volume, in the order in which they run, after ``InputNorm``.
+
+    Blocks are layers; only plain ``Sequential``s are taken apart.
+    """
+    if type(encoder) is nn.Sequential:
+        return [layer for child in encoder for layer in feature_layers(child)]
+    return [] if isinstance(encoder, InputNorm) else [encoder]
+
+
+def feature_layers_of(branches: nn.ModuleDict, modalities: Mapping[str, ModalitySpec]) -> dict[str, list[nn.Module]]:
+    """Return image or volume -> ``feature_layers`` of its branch, as class activation maps want them."""
+    return {name: feature_layers(branches[key(name)]) for name, spec in modalities.items() if spec.spatial_dims}
 
 
 def encode(branches: nn.ModuleDict, inputs: Mapping[str, Tensor], presence: Presence) -> dict[str, Tensor]:
@@ -122,3 +137,7 @@ class VectorFusion(nn.Module):
         vectors = self.encoders(inputs, presence)  # (B, C)
         logits: dict[str, Tensor] = self.heads({"fused": self.fusion(vectors)})
         return logits
+
+    def feature_layers(self) -> dict[str, list[nn.Module]]:
+        """Return image or volume -> its layers; see ``MAIL.feature_layers``."""
+        return feature_layers_of(self.encoders.branches, self.modalities)

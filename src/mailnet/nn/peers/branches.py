@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mailnet.nn.heads import Heads
 from mailnet.nn.layers import key, pool_mean
-from mailnet.nn.peers.backbones import backbones, encode
+from mailnet.nn.peers.backbones import backbones, encode, feature_layers, feature_layers_of
 from mailnet.nn.peers.joint import mean_present
 from mailnet.nn.presence import TOKEN_STD, Presence, absence_tokens, resolve_presence
 from mailnet.nn.registry import register_model
@@ -63,6 +63,10 @@ class TwoBranch(nn.Module):
     def encode(self, inputs: dict[str, Tensor], present: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Return modality -> (n, C), the features of the n studies that have it; see ``MAIL.encode``."""
         return encode(self.branches, inputs, resolve_presence(self.modalities, inputs, present, self.training))
+
+    def feature_layers(self) -> dict[str, list[nn.Module]]:
+        """Return image or volume -> its layers; see ``MAIL.feature_layers``."""
+        return feature_layers_of(self.branches, self.modalities)
 
 
 @register_model("two_branch_resnet18")
@@ -174,6 +178,11 @@ class SingleModality(nn.Module):
         """Return the features (n, C) of the n studies that have the modality by its name; see ``MAIL.encode``."""
         return self._encode(inputs, resolve_presence(self.modalities, inputs, present, self.training))
 
+    def feature_layers(self) -> dict[str, list[nn.Module]]:
+        """Return the layers of the modality by its name, where it is an image; see ``MAIL.feature_layers``."""
+        dims = self.modalities[self.modality].spatial_dims
+        return {self.modality: feature_layers(self.branch)} if dims else {}
+
     def _encode(self, inputs: dict[str, Tensor], presence: Presence) -> dict[str, Tensor]:
         name = self.modality
         if name not in presence.encoded:
@@ -240,3 +249,7 @@ class LateFusion(nn.Module):
     def encode(self, inputs: dict[str, Tensor], present: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Return modality -> (n, C), the features of the n studies that have it; see ``MAIL.encode``."""
         return encode(self.branches, inputs, resolve_presence(self.modalities, inputs, present, self.training))
+
+    def feature_layers(self) -> dict[str, list[nn.Module]]:
+        """Return image or volume -> its layers; see ``MAIL.feature_layers``."""
+        return feature_layers_of(self.branches, self.modalities)

@@ -256,3 +256,8 @@ class DRIFANet(nn.Module):
         vectors = {name: pool_mean(self.dropout(features)) for name, features in x.items()}  # (n, C)
         logits: dict[str, Tensor] = self.heads(presence.complete(vectors, self.tokens))
         return logits
+
+    def feature_layers(self) -> dict[str, list[nn.Module]]:
+        """Return image or volume -> its blocks, and the modules between modalities; see ``MAIL.feature_layers``."""
+        images = [name for name, spec in self.modalities.items() if spec.spatial_dims]
+        return {name: [*self.steps[key(name)], *self.fusions] for name in images}  # type: ignore[misc]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mailnet.nn.heads import Heads
 from mailnet.nn.layers import InputNorm, key, pool_mean, resize, stage_widths
+from mailnet.nn.peers.backbones import feature_layers
 from mailnet.nn.peers.resnet import perceptron, resnet18_trunk
 from mailnet.nn.presence import Presence, resolve_presence
 from mailnet.nn.registry import register_model
@@ -89,6 +90,10 @@ class EarlyFusion(nn.Module):
         presence = resolve_presence(self.modalities, inputs, present, self.training)
         logits: dict[str, Tensor] = self.heads({"stack": pool_mean(self.trunk(self._stack(inputs, presence)))})
         return logits
+
+    def feature_layers(self) -> dict[str, list[nn.Module]]:
+        """Return image or volume -> the layers of the trunk, which all of them share; see ``MAIL.feature_layers``."""
+        return {name: feature_layers(self.trunk) for name in self.images}
 
     def _stack(self, inputs: dict[str, Tensor], presence: Presence) -> Tensor:
         """Return (B, C, ...) of all modalities and, where there are several, of who has which."""

@@ -103,6 +103,10 @@ class PublishedNetwork(nn.Module):
             taps.append(dict(zip(self.modalities, xs, strict=True)))
         return taps
 
+    def feature_layers(self) -> dict[str, list[nn.Module]]:
+        """Return modality -> the EMCAMs, which give the features of all; see ``MAIL.feature_layers``."""
+        return {name: list(self.emcams) for name in self.modalities}
+
     def forward(self, inputs: dict[str, Tensor], present: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Return each task's logits.
 
