@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import warnings
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import rankdata
 from sklearn import metrics as sk
 
 from mailnet.metrics import measure, summary
@@ -60,6 +62,7 @@ def reference(spec: TaskSpec, p: Array, y: Array, w: Array) -> tuple[dict[str, f
         else np.average(((p - one) ** 2).sum(1), weights=w),
         "nll": sk.log_loss(y, p, labels=list(classes), sample_weight=w),
         "ece": plain_ece(p.max(1), said == y, w, 15),
+        "adaptive_ece": even_ece(p.max(1), said == y, w, 15),
     }
     if spec.kind == "ordinal":
         overall["quadratic_kappa"] = sk.cohen_kappa_score(y, said, weights="quadratic", sample_weight=w)
@@ -74,6 +77,15 @@ def reference(spec: TaskSpec, p: Array, y: Array, w: Array) -> tuple[dict[str, f
         "auprc": auprc,
     }
     return overall, {key: list(values) for key, values in per_class.items()}
+
+
+def even_ece(confidence: Array, right: Array, weight: Array, bins: int) -> float:
+    """Nixon et al. 2019, each study as often as it counts, in order, cut into parts of one size; equals share one."""
+    repeated = np.repeat(np.arange(len(weight)), weight.astype(int))
+    rank = rankdata(confidence[repeated], method="min") - 1
+    edges = np.arange(bins + 1) * len(rank) / bins
+    parts = [repeated[(rank >= low) & (rank < high)] for low, high in pairwise(edges)]
+    return sum(abs(np.sum(confidence[part] - right[part])) for part in parts) / len(repeated)
 
 
 def plain_ece(confidence: Array, right: Array, weight: Array, bins: int) -> float:
@@ -134,6 +146,7 @@ def test_weighted_values_of_multilabel() -> None:
             "brier": np.average((p - y).ravel() ** 2, weights=repeated),
             "nll": np.mean([sk.log_loss(y[:, k], p[:, k], sample_weight=w) for k in range(3)]),
             "ece": plain_ece(p.ravel(), y.ravel(), repeated, 15),
+            "adaptive_ece": even_ece(p.ravel(), y.ravel(), repeated, 15),
         }
         assert set(overall) == set(found.overall)
         for key, value in overall.items():

@@ -2,6 +2,18 @@
 
 from mailnet.bundle.predictions import Predictions
 from mailnet.bundle.predictor import Predictor, load
-from mailnet.bundle.store import Bundle, read_bundle, save_bundle, write_tensors
+from mailnet.bundle.reliability import Reliability, write_reliability
+from mailnet.bundle.store import Bundle, find_bundle, read_bundle, save_bundle, write_tensors
 
-__all__ = ["Bundle", "Predictions", "Predictor", "load", "read_bundle", "save_bundle", "write_tensors"]
+__all__ = [
+    "Bundle",
+    "Predictions",
+    "Predictor",
+    "Reliability",
+    "find_bundle",
+    "load",
+    "read_bundle",
+    "save_bundle",
+    "write_reliability",
+    "write_tensors",
+]

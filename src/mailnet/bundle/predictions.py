@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mailnet.bundle.reliability import set_as_json, set_in_words
 from mailnet.errors import MailnetError
 from mailnet.specs import TaskSpec
 
@@ -22,6 +23,9 @@ class Predictions:
         probabilities: Task -> (N, K); rows sum to one unless the task is multilabel.
         absent: Modality -> (N,) True where the study did not have it.
         bad: One error for every study that was left out.
+        sets: Task -> (N, K) bool, the answers in each prediction set, for multilabel (N, K, 2), absent and present;
+            empty where the model has none.
+        alpha: Chance that a set misses the true answer.
     """
 
     ids: list[str]
@@ -29,6 +33,8 @@ class Predictions:
     probabilities: dict[str, np.ndarray]
     absent: dict[str, np.ndarray]
     bad: list[MailnetError] = field(default_factory=list)
+    sets: dict[str, np.ndarray] = field(default_factory=dict)
+    alpha: float | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -41,16 +47,22 @@ class Predictions:
         return [spec.classes[k] for k in values.argmax(1)]
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row a study: ``id``, per task ``<task>`` (the class) and ``<task>:<class>`` (its probability)."""
+        """Return one row a study: ``id``, per task ``<task>`` (the class) and ``<task>:<class>`` (its probability).
+
+        Where there are prediction sets also ``<task>:set``, the answers joined by ``|``; of a multilabel task the
+        labels present, those undecided with ``?``.
+        """
         columns: dict[str, Any] = {"id": self.ids}
         for name, spec in self.tasks.items():
             columns[name] = self.labels(name)
             for k, label in enumerate(spec.classes):
                 columns[f"{name}:{label}"] = self.probabilities[name][:, k]
+            if name in self.sets:
+                columns[f"{name}:set"] = [set_in_words(spec, members) for members in self.sets[name]]
         return pd.DataFrame(columns)
 
     def as_dicts(self) -> list[dict[str, Any]]:
-        """Return one dict a study that JSON can hold: ``id``, ``absent``, and per task class and probabilities."""
+        """Return one dict a study that JSON can hold: ``id``, ``absent``, and per task class, probabilities and set."""
         labels = {name: self.labels(name) for name in self.tasks}
         return [
             {
@@ -63,6 +75,7 @@ class Predictions:
                             label: float(p)
                             for label, p in zip(spec.classes, self.probabilities[name][row], strict=True)
                         },
+                        **({"set": set_as_json(spec, self.sets[name][row])} if name in self.sets else {}),
                     }
                     for name, spec in self.tasks.items()
                 },

@@ -18,7 +18,7 @@ from mailnet.data.config import PixelConfig
 from mailnet.data.dataset import StudyDataset, iterate
 from mailnet.data.preprocess import to_unit
 from mailnet.data.study import StudyData
-from mailnet.errors import DataError, MailnetError, RunError
+from mailnet.errors import ConfigError, DataError, MailnetError, RunError
 from mailnet.nn.batch import Batch
 from mailnet.nn.heads import probabilities
 from mailnet.nn.layers import channels_last
@@ -35,16 +35,20 @@ class Predictor:
     study, so that a prediction repeats and does not depend on what else is predicted. ``noise`` says so: mode, draws
     and seed; it is None for other networks.
 
+    Probabilities are calibrated where the bundle holds a calibration.
+
     Args:
         bundle: What ``read_bundle`` gave.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        raw: Give probabilities as the network does, without calibration and prediction sets.
 
     Raises:
         RunError: The device does not exist here.
     """
 
-    def __init__(self, bundle: Bundle, device: str = "auto") -> None:
+    def __init__(self, bundle: Bundle, device: str = "auto", *, raw: bool = False) -> None:
         self.bundle = bundle
+        self.reliability = None if raw else bundle.reliability
         self.device = _device(device)
         self.model = channels_last(bundle.model.to(self.device).eval())
         self.modalities = bundle.modalities
@@ -61,6 +65,7 @@ class Predictor:
         batch_size: int = 64,
         skip_bad: bool = False,
         data_root: str | Path | None = None,
+        alpha: float | None = None,
     ) -> Predictions:
         """Predict studies; labels are not needed, and any modality but the last may be absent.
 
@@ -73,11 +78,15 @@ class Predictor:
             batch_size: Studies at a time.
             skip_bad: Leave studies that cannot be read out and list them in ``bad``.
             data_root: Folder that paths may not leave; default the table's own folder.
+            alpha: Also give sets of answers that miss the true one with at most this chance, see
+                ``mailnet.trust.sets``; default, where the model has such sets, the first alpha it has.
 
         Raises:
             DataError: A study cannot be read, or has no modality.
+            ConfigError: The model has no sets for ``alpha``.
         """
         self._check(without)
+        alpha = self._alpha(alpha)
         requests = gather(studies, self.bundle.preprocessing, data_root, self.bundle.id_column)
         bad: list[MailnetError] = []
         kept: list[int] = []
@@ -94,13 +103,16 @@ class Predictor:
                     kept += good
                     found.append(self._forward(batch))
                     absent.append({name: ~here.numpy() for name, here in batch.present.items()})
+        raw = {
+            name: np.concatenate([part[name] for part in found]) if found else np.zeros((0, len(spec.classes)))
+            for name, spec in self.tasks.items()
+        }
         return Predictions(
             ids=[requests.ids[row] for row in kept],
             tasks=self.tasks,
-            probabilities={
-                name: np.concatenate([part[name] for part in found]) if found else np.zeros((0, len(spec.classes)))
-                for name, spec in self.tasks.items()
-            },
+            probabilities=self._calibrated(raw),
+            sets={} if alpha is None or self.reliability is None else self.reliability.members(raw, alpha),
+            alpha=alpha,
             absent={name: np.concatenate([part[name] for part in absent]) for name in self.modalities if absent},
             bad=bad,
         )
@@ -123,10 +135,11 @@ class Predictor:
         batches = [rows[order[i : i + batch_size]] for i in range(0, len(order), batch_size)]
         parts = [self._forward(_without(batch, without)) for batch in iterate(StudyDataset(data), batches)]
         place = np.argsort(order)
-        return {
+        raw = {
             name: np.concatenate([part[name] for part in parts])[place] if parts else np.zeros((0, len(spec.classes)))
             for name, spec in self.tasks.items()
         }
+        return self._calibrated(raw)
 
     def predict_batch(self, batch: Batch) -> dict[str, np.ndarray]:
         """Return task -> (B, K) probabilities of assembled studies, as they are or changed on purpose.
@@ -137,7 +150,18 @@ class Predictor:
         Raises:
             ValueError: The batch does not fit the network.
         """
-        return self._forward(batch)
+        return self._calibrated(self._forward(batch))
+
+    def _calibrated(self, raw: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return raw if self.reliability is None else self.reliability.calibrate(raw)
+
+    def _alpha(self, alpha: float | None) -> float | None:
+        if self.reliability is None or not self.reliability.alphas:
+            if alpha is not None:
+                remedy = f"Fit them with 'mailnet evaluate RUN --conformal {alpha:g}'"
+                raise ConfigError("the model has no prediction sets", remedy=remedy)
+            return None
+        return self.reliability.alphas[0] if alpha is None else alpha
 
     @torch.inference_mode()
     def _forward(self, batch: Batch) -> dict[str, np.ndarray]:
@@ -223,13 +247,13 @@ class Predictor:
             raise DataError(f"the model has no modality '{unknown[0]}'", remedy=f"It has {', '.join(self.modalities)}")
 
 
-def load(path: str | Path, device: str = "auto") -> Predictor:
-    """Load the bundle of a run, or a bundle, as a ``Predictor``.
+def load(path: str | Path, device: str = "auto", *, raw: bool = False) -> Predictor:
+    """Load the bundle of a run, or a bundle, as a ``Predictor``; with ``raw`` without its calibration.
 
     Raises:
         RunError: It is missing, damaged or written by a newer mailnet, or the device does not exist here.
     """
-    return Predictor(read_bundle(path), device)
+    return Predictor(read_bundle(path), device, raw=raw)
 
 
 def _tried(requests: Requests, name: str, section: PixelConfig, row: int) -> np.ndarray | MailnetError | None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import mailnet
 from mailnet.bundle.card import model_card
+from mailnet.bundle.reliability import Reliability, read_reliability
 from mailnet.data.config import ModalityConfig, StudyConfig
 from mailnet.data.table import TableState
 from mailnet.errors import RunError
@@ -42,6 +43,7 @@ class Bundle:
         id_column: Name of the manifest's column of identifiers, if any.
         preprocessing: Modality -> how its files become arrays.
         tables: Tabular modality -> the state that turns columns into features.
+        reliability: Its calibration and prediction sets, None where none were fitted.
     """
 
     model: nn.Module
@@ -54,6 +56,7 @@ class Bundle:
     id_column: str | None
     preprocessing: dict[str, ModalityConfig]
     tables: dict[str, TableState]
+    reliability: Reliability | None = None
 
 
 def save_bundle(
@@ -126,7 +129,7 @@ def read_bundle(path: str | Path) -> Bundle:
     Raises:
         RunError: It is missing, damaged, or written by a newer mailnet.
     """
-    folder = _find(Path(path))
+    folder = find_bundle(Path(path))
     values = read_json(folder / CONFIG)
     try:
         if int(values["format"]) > FORMAT:
@@ -152,10 +155,17 @@ def read_bundle(path: str | Path) -> Bundle:
         reason = " ".join(str(error).split())[:300]
         remedy = "Restore the bundle or train again"
         raise RunError(f"cannot be read ({reason})", file=folder / WEIGHTS, remedy=remedy) from error
-    return Bundle(model.eval(), modalities, tasks, model_name, options, study, regime, id_column, preprocessing, tables)
+    reliability = read_reliability(folder, tasks)
+    return Bundle(model.eval(), modalities, tasks, model_name, options, study, regime, id_column, preprocessing, tables,
+                  reliability)  # fmt: skip
 
 
-def _find(path: Path) -> Path:
+def find_bundle(path: Path) -> Path:
+    """Return the folder of a bundle, or of the bundle of a run.
+
+    Raises:
+        RunError: There is none.
+    """
     for folder in (path / "bundle", path):
         if (folder / CONFIG).is_file():
             return folder

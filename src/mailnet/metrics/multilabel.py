@@ -6,7 +6,15 @@ import numpy as np
 
 from mailnet.metrics.ranking import Ranking
 from mailnet.metrics.single import SMALLEST
-from mailnet.metrics.values import Array, Values, binned, mean_defined, ratio
+from mailnet.metrics.values import (
+    Array,
+    EvenBins,
+    Values,
+    binned,
+    mean_defined,
+    place_in_bins,
+    ratio,
+)
 
 THRESHOLD = 0.5
 
@@ -20,7 +28,7 @@ class MultiLabel:
     Args:
         probabilities: (N, K).
         labels: (N, K) with 0, 1 and NaN where unknown.
-        bins: Bins of the calibration error.
+        bins: Bins of the calibration errors, see ``SingleLabel``.
     """
 
     def __init__(self, probabilities: Array, labels: Array, bins: int) -> None:
@@ -33,9 +41,11 @@ class MultiLabel:
         self.said, self.right = self.known * said, right.astype(float)
         self.whole = known.all(1).astype(float)
         self.exact = right.all(1).astype(float)
+        gap = self.known * (probabilities - truth)
         self.gaps = np.sum(
-            [binned(self.known[:, k] * (p - truth[:, k]), p, bins) for k, p in enumerate(probabilities.T)], axis=0
+            [binned(of, place_in_bins(p, bins), bins) for of, p in zip(gap.T, probabilities.T, strict=True)], axis=0
         )
+        self.even, self.labelled = EvenBins(gap[known], probabilities[known], bins), np.nonzero(known)[0]
         self.squares = (self.known * np.square(probabilities - truth)).sum(1)
         likelihood = np.clip(np.where(truth == 1, probabilities, 1 - probabilities), SMALLEST, 1.0)
         self.surprise = -(self.known * np.log(likelihood)).sum(1)
@@ -62,6 +72,7 @@ class MultiLabel:
             "macro_auroc": mean_defined(auroc),
             "macro_auprc": mean_defined(auprc),
             "ece": ratio(np.abs(weights @ self.gaps).sum(1), answers),
+            "adaptive_ece": self.even(weights[:, self.labelled]),
             "brier": ratio(weights @ self.squares, answers),
             "nll": ratio(weights @ self.surprise, answers),
         }

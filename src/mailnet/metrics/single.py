@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from mailnet.metrics.ranking import Ranking
-from mailnet.metrics.values import Array, Values, binned, mean_defined, ratio
+from mailnet.metrics.values import (
+    Array,
+    EvenBins,
+    Values,
+    binned,
+    mean_defined,
+    place_in_bins,
+    ratio,
+)
 from mailnet.specs import TaskSpec
 
 SMALLEST = float(np.finfo(np.float64).eps)
@@ -20,7 +28,8 @@ class SingleLabel:
         probabilities: (N, K).
         labels: (N,) int, all known.
         spec: The task.
-        bins: Bins of the calibration error.
+        bins: Bins of the calibration errors: of equal width (``ece``, Guo et al. 2017), and with as many studies each
+            (``adaptive_ece``, Nixon et al. 2019).
     """
 
     def __init__(self, probabilities: Array, labels: Array, spec: TaskSpec, bins: int) -> None:
@@ -30,7 +39,9 @@ class SingleLabel:
         self.spec = spec
         self.truth, self.said = np.eye(classes)[labels], np.eye(classes)[said]
         self.right = (said == labels).astype(float)
-        self.gaps = binned(confidence - self.right, confidence, bins)
+        gap = confidence - self.right
+        self.gaps = binned(gap, place_in_bins(confidence, bins), bins)
+        self.even = EvenBins(gap, confidence, bins)
         squares = np.square(probabilities - self.truth).sum(1)
         # Of two classes the score is by custom that of one of them, half the sum over both.
         self.squares = squares / 2 if spec.kind == "binary" else squares
@@ -56,6 +67,7 @@ class SingleLabel:
             "macro_auroc": auroc[:, 1] if binary else mean_defined(auroc),
             "macro_auprc": auprc[:, 1] if binary else mean_defined(auprc),
             "ece": ratio(np.abs(weights @ self.gaps).sum(1), total),
+            "adaptive_ece": self.even(weights),
             "brier": ratio(weights @ self.squares, total),
             "nll": ratio(weights @ self.surprise, total),
         }

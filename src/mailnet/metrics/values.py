@@ -73,10 +73,38 @@ def place_in_bins(confidence: Array, bins: int) -> Array:
     return np.asarray(np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1))
 
 
-def binned(values: Array, confidence: Array, bins: int) -> Array:
+class EvenBins:
+    """The calibration error over bins that hold as many studies each; equally confident studies share one.
+
+    Args:
+        gaps: (N,) confidence less what it should be.
+        confidence: (N,).
+        bins: How many.
+
+    Source: Nixon et al., "Measuring calibration in deep learning", CVPR workshops 2019.
+    """
+
+    def __init__(self, gaps: Array, confidence: Array, bins: int) -> None:
+        self.order = np.argsort(confidence, kind="stable")
+        ranked = confidence[self.order]
+        self.first, self.gaps, self.bins = np.searchsorted(ranked, ranked), gaps[self.order], bins
+
+    def __call__(self, weights: Array) -> Array:
+        """Return (D,) from (D, N), how often each study counts; bins are even under each weighting."""
+        ranked = weights[:, self.order]
+        after = np.cumsum(ranked, 1)
+        total = after[:, -1:]
+        before = (after - ranked)[:, self.first]
+        place = np.minimum((before * self.bins / np.maximum(total, 1e-300)).astype(int), self.bins - 1)
+        place += np.arange(len(weights))[:, None] * self.bins
+        sums = np.bincount(place.ravel(), (ranked * self.gaps).ravel(), len(weights) * self.bins)
+        return ratio(np.abs(sums.reshape(len(weights), self.bins)).sum(1), total[:, 0])
+
+
+def binned(values: Array, places: Array, bins: int) -> Array:
     """Return (N, bins) with each value in the column of its bin, so that one product sums the bins of a weighting."""
     table = np.zeros((len(values), bins))
-    table[np.arange(len(values)), place_in_bins(confidence, bins)] = values
+    table[np.arange(len(values)), places] = values
     return table
 
 

@@ -79,6 +79,11 @@ METRICS = (
         "Calibration error (ECE)",
         "Mean distance between the probability given and the share that was right; 0 is perfect.",
     ),
+    Metric(
+        "adaptive_ece",
+        "Adaptive calibration error",
+        "The same where each bin of probabilities holds as many studies as the others.",
+    ),
     Metric("brier", "Brier score", "Mean squared distance between the probabilities and the truth; 0 is perfect."),
     Metric("nll", "Log loss (NLL)", "Mean surprise at the true class; a confident mistake costs much; 0 is perfect."),
 )
