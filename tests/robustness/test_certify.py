@@ -21,7 +21,7 @@ from mailnet.errors import ConfigError, DataError
 from mailnet.nn.registry import create_model
 from mailnet.robustness.certificate import certify as module
 from mailnet.robustness.certificate.base import BaseClassifier, find_questions
-from mailnet.robustness.certificate.certified import radii, share, summarise
+from mailnet.robustness.certificate.certified import Resample, radii, share, summarise
 from mailnet.robustness.certificate.certify import certify_run
 from mailnet.robustness.certificate.smoothing import ABSTAIN, Certificate, certify_all
 from mailnet.specs import TaskSpec
@@ -68,6 +68,16 @@ def test_shares_have_intervals_that_hold_the_truth_as_often_as_said() -> None:
         assert 0.945 < held < 1.0
     assert share(np.zeros(0, bool)) is None
     assert share(np.ones(5, bool)) == {"value": 1.0, "low": pytest.approx(0.025 ** (1 / 5)), "high": 1.0}
+
+
+def test_patients_of_several_studies_are_redrawn_together() -> None:
+    chosen, patients = np.repeat([True, False], 100), np.repeat(np.arange(40), 5)
+    alone, together = share(chosen), share(chosen, Resample(patients, 2000, 0))
+    assert alone is not None
+    assert together is not None
+    assert alone["value"] == together["value"] == 0.5
+    assert together["high"] - together["low"] == pytest.approx(2 * 1.96 * 0.5 / 40**0.5, rel=0.15)  # of 40 patients
+    assert share(np.ones(200, bool), Resample(patients, 50, 0)) == share(np.ones(40, bool))
 
 
 def test_the_curve_counts_right_answers_that_reach_the_radius() -> None:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from mailnet.attacks import Objective, Problem, Threat
 from mailnet.nn.batch import Batch
 from mailnet.nn.noise import NoiseSource
-from mailnet.robustness.attack.score import figures, score
+from mailnet.robustness.attack.score import score
+from mailnet.robustness.figures import figures
 from mailnet.specs import ModalitySpec, TaskSpec
 
 # Logits of class 1 (class 0 has none) of three studies, one row a pass.
@@ -50,32 +51,32 @@ def problem(random: bool = True) -> Problem:
 def test_the_four_ways_of_counting() -> None:
     met = problem()
     found = score(met, met.space.clean, repeats=5)["grade"]
-    assert found["single"].tolist() == pytest.approx([1.0, 0.8, 0.4])
-    assert found["worst"].tolist() == [1.0, 0.0, 0.0]
-    assert found["majority"].tolist() == [1.0, 1.0, 0.0]
+    assert found["single"].tolist() == [[1, 1, 1], [1, 1, 1], [1, 0, 0], [1, 1, 0], [1, 1, 0]]
+    assert found["worst"].tolist() == [[1.0, 0.0, 0.0]]
+    assert found["majority"].tolist() == [[1.0, 1.0, 0.0]]
     # Of the mean probability: (4 sigmoid(.5) + sigmoid(-9)) / 5 = 0.498, (2 sigmoid(2) + 3 sigmoid(-1)) / 5 = 0.514.
-    assert found["mean"].tolist() == [1.0, 0.0, 1.0]
+    assert found["mean"].tolist() == [[1.0, 0.0, 1.0]]
 
 
 def test_a_multilabel_answer_is_right_where_all_known_labels_are() -> None:
     met = problem()
     found = score(met, met.space.clean, repeats=5)["signs"]
-    assert found["single"].tolist() == pytest.approx([1.0, 0.8, 0.0])
-    assert found["majority"].tolist() == [1.0, 1.0, 0.0]
+    assert found["single"].mean(0).tolist() == pytest.approx([1.0, 0.8, 0.0])
+    assert found["majority"].tolist() == [[1.0, 1.0, 0.0]]
 
 
 def test_a_deterministic_network_is_asked_once() -> None:
     met = problem(random=False)
     found = score(met, met.space.clean, repeats=5)["grade"]
     assert met.model.passes == 1
-    assert all(values.tolist() == [1.0, 1.0, 1.0] for values in found.values())
+    assert all(values.tolist() == [[1.0, 1.0, 1.0]] for values in found.values())
 
 
 def test_what_has_no_label_is_not_counted() -> None:
     met = problem()
     met.batch.targets["grade"] = torch.tensor([1, -1, 0])
     found = score(met.with_objective(Objective(tasks=["grade"])), met.space.clean, repeats=5)["grade"]
-    assert np.isnan(found["single"]).tolist() == [False, True, False]
+    assert np.isnan(found["single"]).tolist() == [[False, True, False]] * 5
     known = figures(found["single"], np.array([1, -1, 0]), bootstrap=0)
     assert (known["n"], known["accuracy"], known["balanced_accuracy"]) == (2, *[{"value": pytest.approx(0.8)}] * 2)
     assert figures(np.full(3, np.nan), np.zeros(3))["n"] == 0
@@ -94,6 +95,49 @@ def test_intervals_redraw_patients_together() -> None:
     assert widths[1] == pytest.approx(2 * 1.96 * 0.5 / 10**0.5, rel=0.1)  # of 10 patients
     assert len(alone["redraws"]) == 1000
     assert np.std(alone["redraws"]) == pytest.approx(0.05, rel=0.1)
+
+
+class Filtered(nn.Module):
+    """One number a pass moves the answers of all studies alike, as random filters do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.modalities, self.tasks = {"ct": ModalitySpec("ct", size=(1, 1))}, {"grade": TASKS[0]}
+        self.noise = NoiseSource()
+        self.eval()
+
+    def forward(self, inputs: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        margin = 4 * (inputs["ct"].flatten(1)[:, 0] - 0.4)
+        margin = margin + self.noise.draw("rpf_kernel", (1,), 1.0, margin)
+        return {"grade": torch.stack([torch.zeros_like(margin), margin], 1)}
+
+
+def test_intervals_hold_the_spread_of_draws_that_all_studies_share() -> None:
+    count = 150
+    x = torch.rand(count, 1, 1, 1, generator=torch.Generator().manual_seed(0))
+    labels = torch.ones(count, dtype=torch.long)
+    batch = Batch({"ct": x}, {"ct": torch.ones(count, dtype=torch.bool)}, {"grade": labels})
+    met = Problem(Filtered(), batch, Threat("linf", {"ct": 0.1}))
+    truth = stats.norm.cdf(4 * (x.flatten().numpy() - 0.4)).mean()
+    held = {"both": 0, "patients alone": 0}
+    for seed in range(60):
+        found = score(met, met.space.clean, generator=torch.Generator().manual_seed(seed))["grade"]["single"]
+        for name, shares in (("both", found), ("patients alone", found.mean(0))):
+            # The same patients each time, so that all that differs is the draws.
+            ends = figures(shares, labels.numpy(), bootstrap=200)["accuracy"]
+            held[name] += ends["low"] <= truth <= ends["high"]
+    assert held["patients alone"] <= 45
+    assert held["both"] >= 56
+
+
+def test_draws_of_their_own_widen_intervals_little() -> None:
+    random = np.random.default_rng(0)
+    right = (random.random((20, 300)) < random.random(300)).astype(float)
+    labels = np.zeros(300)
+    both, alone = (figures(shares, labels, bootstrap=2000)["accuracy"] for shares in (right, right.mean(0)))
+    widths = [found["high"] - found["low"] for found in (both, alone)]
+    assert both["value"] == pytest.approx(alone["value"])
+    assert 1.0 < widths[0] / widths[1] < 1.15
 
 
 def test_balanced_accuracy_weighs_classes_alike() -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 ROWS = 5
+ENDS = ("value", "low", "high")
 
 
 def render_certificate(run: Path) -> Markup | None:
@@ -58,7 +59,7 @@ def _chart(found: Mapping[str, Any], tasks: Mapping[str, Any]) -> Markup:
     factor = deviations[0] if alike else 1.0
     name = "l2 radius, images in [0, 1]" if alike else "radius in deviations of the noise"
     lines = [
-        Line([(at["radius"] * factor, at["value"], at["low"], at["high"]) for at in task["curve"]], k)
+        Line([(at["radius"] * factor, *(at[end] for end in ENDS if end in at)) for at in task["curve"]], k)
         for k, task in enumerate(tasks.values())
     ]
     most = max((line.points[-1][0] for line in lines), default=1.0)

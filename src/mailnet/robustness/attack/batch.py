@@ -72,10 +72,11 @@ def attack_batch(attacker: Attacker, number: int, batch: Batch, state: State, ad
 
     Returns:
         By cell k: ``k.rows`` (n,) the positions that have a label of what it attacks, ``k.clean.TASK`` and
-        ``k.robust.TASK`` (W, n) shares of right answers by way of counting (``WAYS``), ``k.after`` (members + 1, n),
-        ``k.seconds`` and ``k.passes`` (members,); of an exemplary cell by task also ``k.TASK.shown`` (e,) positions,
-        ``k.TASK.clean.MODALITY`` and ``k.TASK.attacked.MODALITY`` (e, ...), ``k.TASK.before`` and ``k.TASK.after``
-        (e, K) probabilities.
+        ``k.robust.TASK`` (R, n) whether answers are right, a row a draw, ``k.ways.clean.TASK`` and
+        ``k.ways.robust.TASK`` (W - 1, n) the same by the other ways of counting (``WAYS``), ``k.after``
+        (members + 1, n), ``k.seconds`` and ``k.passes`` (members,); of an exemplary cell by task also ``k.TASK.shown``
+        (e,) positions, ``k.TASK.clean.MODALITY`` and ``k.TASK.attacked.MODALITY`` (e, ...), ``k.TASK.before`` and
+        ``k.TASK.after`` (e, K) probabilities.
     """
     found: dict[str, Tensor] = {}
     reached: list[tuple[Cell, Problem, Progress]] = []
@@ -105,7 +106,8 @@ def attack_batch(attacker: Attacker, number: int, batch: Batch, state: State, ad
         }
         for name, by_task in scores.items():
             for task, shares in by_task.items():
-                found[f"{k}.{name}.{task}"] = torch.from_numpy(np.stack([shares[way] for way in WAYS]))
+                found[f"{k}.{name}.{task}"] = torch.from_numpy(shares["single"])
+                found[f"{k}.ways.{name}.{task}"] = torch.from_numpy(np.concatenate([shares[way] for way in WAYS[1:]]))
         found |= {
             f"{k}.rows": rows,
             f"{k}.after": progress.after,

@@ -15,8 +15,9 @@ from mailnet.bundle import Predictor
 from mailnet.data.config import load_config
 from mailnet.data.study import StudyData
 from mailnet.robustness.attack.cells import Cell
-from mailnet.robustness.attack.score import WAYS, figures
+from mailnet.robustness.attack.score import WAYS
 from mailnet.robustness.attack.suites import get_suite
+from mailnet.robustness.figures import figures
 
 # Two decimals more than any interval is wide, so that the file stays readable.
 DIGITS = 6
@@ -114,23 +115,34 @@ def _figures(
     own: Sequence[Mapping[str, Tensor]],
     redraws: bool,
 ) -> dict[str, Any]:
-    settings = data.config.evaluation
-    groups = data.frame["group"].to_numpy(dtype=str)[rows]
     found: dict[str, dict[str, Any]] = {}
     drawn: dict[str, list[float | None]] = {}
     for point in ("clean", "robust"):
-        shares = torch.cat([part[f"{number}.{point}.{task}"] for part in own], 1).numpy()
+        ways = [_joined(own, f"{number}.{point}.{task}"), *_joined(own, f"{number}.ways.{point}.{task}")]
         for place, way in enumerate(WAYS if cell.noise == "sample" else WAYS[:1]):
             first = place == 0
-            measured = figures(shares[place], data.labels[task][rows], groups=groups, bootstrap=settings.bootstrap,
-                               seed=settings.seed, redraws=redraws and first)  # fmt: skip
+            measured = _measured(ways[place], data.labels[task][rows], data, rows, redraws and first)
             if redraws and first:
                 drawn[point] = measured.pop("redraws")
             own_way = found.setdefault(way, {"n": measured.pop("n")})
             own_way[point] = _rounded({name: measured[name] for name in ("accuracy", "balanced_accuracy")})
     single = found.pop("single")
-    ways = {way: {point: both[point] for point in ("clean", "robust")} for way, both in found.items()}
-    return {**single, "ways": ways or None, **({"redraws": drawn} if redraws else {})}
+    others = {way: {point: both[point] for point in ("clean", "robust")} for way, both in found.items()}
+    return {**single, "ways": others or None, **({"redraws": drawn} if redraws else {})}
+
+
+def _measured(
+    shares: np.ndarray, labels: np.ndarray, data: StudyData, rows: np.ndarray, redraws: bool = False
+) -> dict[str, Any]:
+    settings = data.config.evaluation
+    groups = data.frame["group"].to_numpy(dtype=str)[rows]
+    return figures(shares, labels, groups=groups, bootstrap=settings.bootstrap, seed=settings.seed, redraws=redraws)
+
+
+def _joined(own: Sequence[Mapping[str, Tensor]], name: str) -> np.ndarray:
+    """(R, n), what was found of all batches."""
+    joined: np.ndarray = torch.cat([part[name] for part in own], 1).numpy()
+    return joined
 
 
 def _rounded(value: Any) -> Any:

@@ -23,7 +23,7 @@ from mailnet.files import write_json
 from mailnet.robustness.attack.card import weights_digest
 from mailnet.robustness.attack.studies import digest_studies
 from mailnet.robustness.certificate.base import BaseClassifier, BaseNoise, find_questions
-from mailnet.robustness.certificate.certified import summarise
+from mailnet.robustness.certificate.certified import Resample, summarise
 from mailnet.robustness.certificate.lines import Lines
 from mailnet.robustness.certificate.smoothing import certify_all
 
@@ -110,6 +110,9 @@ def certify_run(
             if not known:
                 lines.add(place, _certified(base, data, place, deviations, settings))
             advance(1, before=known)
+    groups = data.frame["group"].iloc[chosen]
+    redrawn = data.config.evaluation
+    resample = None if groups.is_unique else Resample(groups.to_numpy(str), redrawn.bootstrap, redrawn.seed)
     result = {
         "format": FORMAT,
         "mailnet": mailnet.__version__,
@@ -118,13 +121,13 @@ def certify_run(
         "n": len(chosen),
         "of": len(data),
         "left_out": left_out,
-        "groups": int(data.frame["group"].iloc[chosen].nunique()),
+        "groups": int(groups.nunique()),
         "model": {"name": predictor.bundle.model_name, "noise": base.noise},
         "settings": {**settings, "device": str(predictor.device)},
         "promises_nothing_about": [name for name in predictor.modalities if name not in deviations],
         "tasks": {
             question.name: summarise(question, [lines.found[place] for place in chosen.tolist()],
-                                     question.labels(data.labels)[chosen], question.answers(plain), settings)
+                                     question.labels(data.labels)[chosen], question.answers(plain), settings, resample)
             for question in questions
         },
         "seconds": round(time.monotonic() - start, 1),
