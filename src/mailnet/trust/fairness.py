@@ -1,0 +1,204 @@
+"""How far apart the subgroups of patients are in any metric."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from mailnet.trust.arrays import Array, read_names, read_patients
+
+# (D, N), how often each study counts in each of D draws -> (D,), NaN where the metric is not defined.
+Metric = Callable[[Array], Array]
+
+LEVEL = 0.95
+# Fewer patients than these tell too little of a subgroup.
+LEAST = 20
+# Weights of a block of draws take about this many numbers.
+BLOCK = 400_000
+
+
+@dataclass(frozen=True)
+class Subgroup:
+    """A metric in one subgroup: value, 95% interval (None where it is not defined in most draws), studies, patients."""
+
+    value: float
+    low: float | None
+    high: float | None
+    studies: int
+    patients: int
+
+
+@dataclass(frozen=True)
+class Gap:
+    """The gap between the subgroups of a metric.
+
+    Args:
+        value: Highest less lowest of the groups' values; None where fewer than two groups can be judged.
+        low: Of its 95% interval, corrected for the bias that a highest and a lowest of noisy values have (Efron 1987);
+            None where there is none.
+        high: Likewise.
+        chance: Chance of a gap as large or larger if subgroups were dealt to patients at random (permutation test). The
+            interval of a gap hardly ever holds 0, even where there is no gap, since none is below it; this tells.
+            None where a patient has studies in several subgroups.
+        lowest: The group with the lowest value.
+        highest: The group with the highest value.
+        groups: The groups that were judged.
+        smallest: Patients of the smallest of them.
+        left_out: Group -> why it was not judged.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    chance: float | None
+    lowest: str | None
+    highest: str | None
+    groups: dict[str, Subgroup]
+    smallest: int
+    left_out: dict[str, str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return asdict(self)
+
+
+def by_rows(metric: Callable[[Array], float]) -> Metric:
+    """Return a metric of weights from one of rows, which is called with the positions of studies, repeated as drawn."""
+
+    def of_weights(weights: Array) -> Array:
+        rows = np.arange(weights.shape[1])
+        return np.array([metric(np.repeat(rows, draw.astype(int))) if draw.any() else np.nan for draw in weights])
+
+    return of_weights
+
+
+def measure_gap(
+    metric: Metric,
+    subgroups: Array,
+    *,
+    patients: Array | None = None,
+    bootstrap: int = 1000,
+    permutations: int = 1000,
+    least: int = LEAST,
+    seed: int = 0,
+) -> Gap:
+    """Measure a metric in every subgroup and the gap between them.
+
+    Args:
+        metric: As a function of weights; ``by_rows`` makes one of a function of rows.
+        subgroups: (N,) group of each study; an empty text is unknown and belongs to none.
+        patients: (N,) patient of each study; None where each is of another. Patients are drawn and dealt whole.
+        bootstrap: Draws of the intervals; 0 for none.
+        permutations: Of the test of chance; 0 for none.
+        least: Patients that a subgroup needs to be judged.
+        seed: Of the draws.
+
+    Raises:
+        ValueError: Wrong shapes, or a metric that gives another shape.
+    """
+    names = np.asarray(subgroups)
+    names = read_names(subgroups, names.size, "subgroups").astype(str)
+    member = read_patients(patients, len(names))
+    values = sorted(set(names.tolist()) - {""})
+    masks = {name: names == name for name in values}
+    sizes = {name: len(np.unique(member[mask])) for name, mask in masks.items()}
+    alone = {name: float(_of(metric, mask[None].astype(np.float64))[0]) for name, mask in masks.items()}
+    left_out = {}
+    for name in values:
+        if sizes[name] < least:
+            left_out[name] = f"{sizes[name]} patients, {least} are needed"
+        elif not np.isfinite(alone[name]):
+            left_out[name] = "the metric is not defined, as where a class is missing"
+    judged = [name for name in values if name not in left_out]
+    random = np.random.default_rng(seed)
+    units = int(member.max()) + 1 if len(member) else 0
+    drawn = np.full((len(judged), bootstrap), np.nan)
+    for part, weights in _blocks(bootstrap, len(names)):
+        chosen = random.integers(0, units, (len(weights), units))
+        for row, draw in zip(weights, chosen, strict=True):
+            row[:] = np.bincount(draw, minlength=units)[member]
+        for g, name in enumerate(judged):
+            drawn[g, part] = _of(metric, weights * masks[name])
+    groups = {
+        name: Subgroup(alone[name], *_interval(drawn[g]), int(masks[name].sum()), sizes[name])
+        for g, name in enumerate(judged)
+    }
+    smallest = min((sizes[name] for name in judged), default=0)
+    if len(judged) < 2:
+        return Gap(None, None, None, None, None, None, groups, smallest, left_out)
+    ordered = sorted(judged, key=lambda name: alone[name])
+    value = alone[ordered[-1]] - alone[ordered[0]]
+    low, high = _corrected(drawn.max(0) - drawn.min(0), value)
+    chance = _chance(metric, value, [masks[name] for name in judged], member, permutations, random)
+    return Gap(value, low, high, chance, ordered[0], ordered[-1], groups, smallest, left_out)
+
+
+def _of(metric: Metric, weights: Array) -> Array:
+    found = np.asarray(metric(weights), dtype=np.float64)
+    if found.shape != (len(weights),):
+        raise ValueError(f"the metric must give one number a draw, ({len(weights)},), got {found.shape}")
+    return found
+
+
+def _blocks(draws: int, studies: int) -> Iterator[tuple[slice, Array]]:
+    """Yield places among the draws and weights (d, N) to fill for them, some draws at a time."""
+    size = max(1, BLOCK // max(studies, 1))
+    for start in range(0, draws, size):
+        stop = min(start + size, draws)
+        yield slice(start, stop), np.zeros((stop - start, studies))
+
+
+def _defined(draws: Array) -> Array | None:
+    """Return the draws that are numbers, None where half or more are not."""
+    defined = draws[np.isfinite(draws)]
+    return defined if 2 * len(defined) > len(draws) else None
+
+
+def _interval(draws: Array) -> tuple[float | None, float | None]:
+    defined = _defined(draws)
+    if defined is None:
+        return None, None
+    low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def _corrected(draws: Array, value: float) -> tuple[float | None, float | None]:
+    """Return the bias-corrected percentile interval: shifted by how far from the middle of the draws the value lies."""
+    defined = _defined(draws)
+    if defined is None:
+        return None, None
+    normal = NormalDist()
+    below = (float((defined < value).sum()) + 0.5 * float((defined == value).sum())) / len(defined)
+    shift = 2 * normal.inv_cdf(min(max(below, 1 / (len(defined) + 1)), len(defined) / (len(defined) + 1)))
+    ends = [normal.cdf(shift + normal.inv_cdf(tail)) for tail in ((1 - LEVEL) / 2, (1 + LEVEL) / 2)]
+    low, high = np.quantile(defined, ends)
+    return float(low), float(high)
+
+
+def _chance(
+    metric: Metric, value: float, masks: list[Array], member: Array, permutations: int, random: np.random.Generator
+) -> float | None:
+    """Return the share of random dealings whose gap is as large; None where a patient is in several subgroups."""
+    group = np.full(len(member), -1)
+    for g, mask in enumerate(masks):
+        group[mask] = g
+    judged = np.flatnonzero(group >= 0)
+    units, first, place = np.unique(member[judged], return_index=True, return_inverse=True)
+    own = group[judged][first]
+    if not permutations or (own[place.reshape(-1)] != group[judged]).any():
+        return None
+    gaps = np.full(permutations, np.nan)
+    for part, weights in _blocks(permutations, len(member)):
+        dealt = np.stack([own[random.permutation(len(units))][place.reshape(-1)] for _ in weights])
+        found = []
+        for g in range(len(masks)):
+            weights[:, judged] = dealt == g
+            found.append(_of(metric, weights))
+        gaps[part] = np.max(found, axis=0) - np.min(found, axis=0)
+    defined = _defined(gaps)
+    # Rounding must not part a gap from itself.
+    return None if defined is None else (1 + int((defined >= value - 1e-12).sum())) / (1 + len(defined))
