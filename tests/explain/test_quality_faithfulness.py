@@ -60,7 +60,7 @@ def explained(network: Weighted, batch: Batch, sign: float = 1) -> Explanation:
     maps = {}
     for name, x in batch.inputs.items():
         change = x - x.mean((2, 3), keepdim=True)
-        maps[name] = (sign * getattr(network, name) * change).sum(1).detach()
+        maps[name] = (sign * getattr(network, name) * change).sum(1).detach() * x[0, 0].numel()  # densities
     return Explanation("finding", torch.ones(4, dtype=torch.long), "exact", maps, signed=True)
 
 
@@ -87,9 +87,9 @@ def test_curves_begin_and_end_with_the_images_themselves(network: Weighted, batc
 def test_absent_modalities_are_not_touched_and_passes_are_as_large_as_said(network: Weighted, batch: Batch) -> None:
     given: list[Batch] = []
 
-    def ask(studies: Batch) -> Tensor:
+    def ask(studies: Batch, target: Tensor) -> Tensor:
         given.append(studies)
-        return network.forward(studies.inputs)["finding"].softmax(1)
+        return network.forward(studies.inputs)["finding"].softmax(1)[:, 1]
 
     steps = 5
     insertion_deletion(ask, batch, explained(network, batch), steps=steps, batch_size=3)
@@ -103,10 +103,10 @@ def test_absent_modalities_are_not_touched_and_passes_are_as_large_as_said(netwo
 def test_one_modality_alone_leaves_the_other_whole(network: Weighted, batch: Batch) -> None:
     seen: list[Tensor] = []
 
-    def ask(studies: Batch) -> Tensor:
+    def ask(studies: Batch, target: Tensor) -> Tensor:
         if {"a", "b"} <= set(studies.inputs):
             seen.append(studies.inputs["a"][0])
-        return network.forward(studies.inputs)["finding"].softmax(1)
+        return network.forward(studies.inputs)["finding"].softmax(1)[:, 1]
 
     found = insertion_deletion(ask, batch, explained(network, batch), steps=3, modalities=["b"], batch_size=2)
     assert all(any(torch.equal(image, whole) for whole in batch.inputs["a"]) for image in seen)
@@ -117,9 +117,9 @@ def test_equal_values_come_in_no_order_of_place(network: Weighted, batch: Batch)
     blank = Explanation("finding", torch.ones(4, dtype=torch.long), "blank", {"a": torch.zeros(4, SIZE, SIZE)})
     states: list[Tensor] = []
 
-    def ask(studies: Batch) -> Tensor:
+    def ask(studies: Batch, target: Tensor) -> Tensor:
         states.append(studies.inputs["a"])
-        return network.forward(studies.inputs)["finding"].softmax(1)
+        return network.forward(studies.inputs)["finding"].softmax(1)[:, 1]
 
     only = Batch({"a": batch.inputs["a"][:2]}, {"a": batch.present["a"][:2]})
     some = Explanation("finding", blank.target[:2], "blank", {"a": blank.maps["a"][:2]})
@@ -128,6 +128,43 @@ def test_equal_values_come_in_no_order_of_place(network: Weighted, batch: Batch)
     kept = (half != only.inputs["a"].mean((2, 3), keepdim=True)).float()
     for part in (kept[..., : SIZE // 2, :], kept[..., SIZE // 2 :, :]):
         assert 0.35 < part.mean() < 0.65
+
+
+def test_images_of_any_size_count_alike() -> None:
+    taken: list[tuple[float, float]] = []
+
+    def ask(studies: Batch, target: Tensor) -> Tensor:
+        taken.append((float(studies.inputs["a"].mean()), float(studies.inputs["b"].mean())))
+        return torch.zeros(len(studies))
+
+    images = {"a": torch.zeros(1, 1, 8, 8), "b": torch.zeros(1, 1, 16, 16)}
+    for x in images.values():
+        x[..., : x.shape[-1] // 2] = 1  # the mean, and so the fill, is one half
+    here = torch.ones(1, dtype=torch.bool)
+    maps = {"a": images["a"][:, 0], "b": images["b"][:, 0]}
+    some = Explanation("t", torch.zeros(1, dtype=torch.long), "bright", maps)
+    insertion_deletion(ask, Batch(images, {"a": here, "b": here}), some, steps=4, fill="mean", batch_size=1)
+    # A quarter of the area in: of what is bright, a half, and of no image much more than of the other.
+    inserted = taken[1]
+    assert inserted[0] == pytest.approx(0.5 + 0.125, abs=0.06)
+    assert inserted[1] == pytest.approx(0.5 + 0.125, abs=0.03)
+    assert sum(inserted) == pytest.approx(1.25, abs=0.02)
+
+
+def test_an_ordinal_task_is_asked_for_at_least_the_grade() -> None:
+    class Graded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tasks = {"g": TaskSpec("g", ("low", "mid", "high"), "ordinal")}
+
+        def forward(self, inputs: dict[str, Tensor], present: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {"g": torch.tensor([[2.0, -1.0]]).expand(len(inputs["a"]), 2)}
+
+    three = Batch({"a": torch.rand(3, 1, 8, 8)}, {"a": torch.ones(3, dtype=torch.bool)})
+    some = Explanation("g", torch.arange(3), "any", {"a": torch.rand(3, 8, 8)})
+    found = insertion_deletion(Graded().eval(), three, some, steps=1)
+    wanted = torch.tensor([-2.0, 2.0, -1.0]).sigmoid()
+    torch.testing.assert_close(found.insertion[:, 0], wanted)
 
 
 def test_a_random_network_meets_the_same_numbers_at_every_step() -> None:
@@ -180,7 +217,8 @@ def test_the_residual_is_the_convergence_delta_of_captum() -> None:
     found, delta = IntegratedGradients(net).attribute(x, target=target, n_steps=4, return_convergence_delta=True)
     with torch.no_grad():
         change = (net(x) - net(torch.zeros_like(x))).gather(1, target[:, None])[:, 0]
-    maps = {"upper": found[:, :, :2].sum(1), "lower": found[:, :, 2:].sum(1)}
+    # As densities: the mean over a map is what it is worth.
+    maps = {"upper": 8 * found[:, :, :2].sum(1), "lower": 8 * found[:, :, 2:].sum(1)}
     residual = completeness(Explanation("t", target, "integrated_gradients", maps), change)
     torch.testing.assert_close(residual.float(), delta.float(), atol=1e-6, rtol=1e-4)
     relative = completeness(Explanation("t", target, "integrated_gradients", maps), change, relative=True)

@@ -2,6 +2,7 @@
 
 from mailnet.explain.quality.baselines import (
     BASELINES,
+    Baseline,
     baseline,
     centre_map,
     edge_map,
@@ -20,6 +21,7 @@ from mailnet.explain.quality.truth import average_precision, dilate, energy_in_m
 __all__ = [
     "BASELINES",
     "FIGURES",
+    "Baseline",
     "Curves",
     "Randomisation",
     "Share",

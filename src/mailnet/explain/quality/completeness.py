@@ -9,7 +9,7 @@ from mailnet.explain.explanation import Explanation
 
 
 def completeness(explanation: Explanation, difference: Tensor, *, relative: bool = False) -> Tensor:
-    """Return what the contributions of all pixels and columns add up to, less what they should add up to.
+    """Return what all modalities are worth together, less what they should be worth.
 
     Args:
         explanation: Of a method that promises to add up, as integrated gradients.
@@ -28,10 +28,9 @@ def completeness(explanation: Explanation, difference: Tensor, *, relative: bool
     """
     if difference.shape != explanation.target.shape:
         raise ValueError(f"difference must be {tuple(explanation.target.shape)}, got {tuple(difference.shape)}")
-    parts = [*explanation.maps.values(), *explanation.columns.values()]
     wanted = difference.detach().cpu().double()
     total = torch.zeros_like(wanted)
-    for part in parts:
-        total += part.detach().cpu().double().flatten(1).sum(1)
+    for part in explanation.totals().values():
+        total += part.detach().cpu().double()
     residual = total - wanted
     return residual / wanted.abs().clamp(min=torch.finfo(torch.float32).tiny) if relative else residual

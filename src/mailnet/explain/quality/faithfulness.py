@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Literal, TypeAlias
 
 import torch
@@ -16,6 +17,7 @@ from mailnet.nn.batch import Batch
 
 Fill: TypeAlias = Literal["blur", "mean"]
 FILLS: tuple[Fill, ...] = ("blur", "mean")
+TINY = 1e-9  # what rounding may add to a share
 BLUR = 0.1  # standard deviation as a share of an image's shortest side: no lesion of a tenth of it is left
 
 
@@ -24,7 +26,7 @@ class Curves:
     """How the probability of the class explained moves as pixels come or go, those named first before the others.
 
     Args:
-        shares: (S + 1,) share of the pixels that were put in or taken out, 0 to 1.
+        shares: (S + 1,) share of the images' area that was put in or taken out, 0 to 1.
         insertion: (B, S + 1) probability when pixels are put into the filled images; NaN for studies without maps.
         deletion: (B, S + 1) probability when pixels are taken out of the images.
     """
@@ -64,13 +66,14 @@ def insertion_deletion(
 ) -> Curves:
     """Put pixels in and take pixels out in the order of an explanation, over all modalities of a study at once.
 
-    The pixels of all modalities stand in one order, since their maps share one scale. Equal values, as the zeros of
-    Grad-CAM, come in random order and not from the upper left. Modalities that a study lacks, and tables, stay as they
-    are. What the network makes of filled images it was never trained on is part of the curves, so compare only curves
-    of one fill, with those of a random order beside them.
+    The pixels of all modalities stand in one order, since their maps share one scale; all images of a study count as
+    equally large. Equal values, as the zeros of Grad-CAM, come in random order and not from the upper left. Modalities
+    that a study lacks, and tables, stay as they are. What the network makes of filled images it was never trained on is
+    part of the curves, so compare only curves of one fill, with those of a random order beside them.
 
     Args:
-        model: The network in evaluation mode, or a function of a batch that gives (B, K) probabilities of the task.
+        model: The network in evaluation mode, or a function of a batch and the class (B,) of each study
+            that gives its probability (B,).
         batch: B studies.
         explanation: Their maps.
         steps: S, steps from no pixel to all; costs 2 S forward passes a study.
@@ -116,9 +119,8 @@ def insertion_deletion(
             asked = Batch(inputs, {name: here[row] for name, here in part.present.items()})
             return target_probability(model, asked, explanation.task, target[row], draws)
 
-        counts = (shares * sum(several[0].numel() for several in maps.values())).round().long()
         filled = {name: _filled(part.inputs[name], fill) for name in changed}
-        found = _curves(ask, part.inputs, filled, _places(maps, generator), counts, batch_size)
+        found = _curves(ask, part.inputs, filled, _places(maps, generator), shares, batch_size)
         insertion[rows] = torch.cat([found[:, 0], found[:, 1, :1]], 1)
         deletion[rows] = torch.cat([found[:, 1], found[:, 0, :1]], 1)
     return Curves(shares, insertion, deletion)
@@ -129,20 +131,20 @@ def _curves(
     inputs: dict[str, Tensor],
     filled: dict[str, Tensor],
     places: dict[str, Tensor],
-    counts: Tensor,
+    shares: Tensor,
     batch_size: int,
 ) -> Tensor:
     """Return (B, 2, S): insertion and deletion without their last points, which are the first of each other."""
-    size, steps = len(next(iter(inputs.values()))), len(counts) - 1
+    size, steps = len(next(iter(inputs.values()))), len(shares) - 1
     found = torch.empty(2 * steps * size)
     for start in range(0, len(found), batch_size):
         index = torch.arange(start, min(start + batch_size, len(found)))
         row, step = index % size, index // size
-        inserts, count = step < steps, counts[step % steps]
+        inserts, share = step < steps, shares[step % steps]
         mixed = {name: tensor[row] for name, tensor in inputs.items()}
         for name, other in filled.items():
             axes = (-1, *(1,) * (other.ndim - 1))
-            first = places[name][row][:, None] < count.reshape(axes)
+            first = places[name][row][:, None] < share.reshape(axes) - TINY
             mixed[name] = torch.where(first == inserts.reshape(axes), mixed[name], other[row])
         found[index] = ask(mixed, row)
     return found.reshape(2, steps, size).movedim(2, 0)
@@ -159,13 +161,17 @@ def same_modalities(batch: Batch) -> Iterator[tuple[Tensor, Batch]]:
 
 
 def _places(maps: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-    """Return modality -> (B, ...) place of each pixel in the order of its study, from 0 for the highest value."""
+    """Return modality -> (B, ...) share of the images' area that comes before each pixel, in the order of its study."""
     values = torch.cat([several.flatten(1) for several in maps.values()], 1).float()
+    sizes = [several[0].numel() for several in maps.values()]
+    areas = torch.cat([torch.full((size,), 1 / (size * len(sizes)), dtype=torch.float64) for size in sizes])
     mixed = torch.randperm(values.shape[1], generator=generator)
     order = mixed[values[:, mixed].argsort(dim=1, descending=True, stable=True)]
-    places = torch.empty_like(order).scatter_(1, order, torch.arange(values.shape[1]).expand_as(order).contiguous())
-    sizes = [several[0].numel() for several in maps.values()]
-    return {name: own.reshape(maps[name].shape) for name, own in zip(maps, torch.split(places, sizes, 1), strict=True)}
+    ordered = areas[order]
+    places = torch.empty_like(ordered).scatter_(1, order, ordered.cumsum(1) - ordered)
+    cuts = [0, *accumulate(sizes)]
+    spans = zip(maps, pairwise(cuts), strict=True)
+    return {name: places[:, low:high].reshape(maps[name].shape) for name, (low, high) in spans}
 
 
 def _filled(images: Tensor, fill: Fill) -> Tensor:

@@ -8,25 +8,26 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
+from mailnet.explain.score import class_probability
 from mailnet.nn.batch import Batch
 from mailnet.nn.heads import probabilities
 from mailnet.nn.noise import get_noise, set_noise
 from mailnet.specs import TaskSpec
 
-# A network, or a function from studies to the (B, K) probabilities of the task.
-Model: TypeAlias = nn.Module | Callable[[Batch], Tensor]
+# A network, or a function of studies and of the class (B,) of each that gives its probability (B,).
+Model: TypeAlias = nn.Module | Callable[[Batch, Tensor], Tensor]
 SEED = 0
 
 
 @torch.no_grad()
 def target_probability(model: Model, batch: Batch, task: str, target: Tensor, draws: int = 10) -> Tensor:
-    """Return the probability of one class of each study.
+    """Return the probability of one class of each study, of an ordinal task that of at least the class.
 
     A random network is asked with the same random numbers for every study and at every call, averaged over draws, so
     that two answers differ by what was changed in the images and not by luck.
 
     Args:
-        model: The network, in evaluation mode, or a function of the batch that gives (B, K) probabilities.
+        model: The network, in evaluation mode, or a function of batch and target that gives (B,) probabilities.
         batch: B studies, all with the same modalities where the network is random.
         task: The task.
         target: (B,) the class of each study.
@@ -39,23 +40,22 @@ def target_probability(model: Model, batch: Batch, task: str, target: Tensor, dr
         ValueError: The network is in training.
     """
     if not isinstance(model, nn.Module):
-        found = torch.as_tensor(model(batch))
-    else:
-        if model.training:
-            raise ValueError("the network is in training; call model.eval() first")
-        found = _network(model, batch, task, draws)
-    return found.cpu().float().gather(1, target.cpu()[:, None])[:, 0]
-
-
-def _network(model: nn.Module, batch: Batch, task: str, draws: int) -> Tensor:
+        return torch.as_tensor(model(batch, target)).cpu().float()
+    if model.training:
+        raise ValueError("the network is in training; call model.eval() first")
     first = next(model.parameters(), None)
     moved = batch if first is None else batch.to(first.device)
     spec: TaskSpec = model.tasks[task]  # type: ignore[index, assignment]
+    found = probabilities(spec, _logits(model, moved, draws)[task].float())
+    return class_probability(spec, found, target.to(found.device)).cpu()
+
+
+def _logits(model: nn.Module, batch: Batch, draws: int) -> dict[str, Tensor]:
     source = get_noise(model)
     if source is None:
-        return probabilities(spec, model(moved.inputs, moved.present)[task].float())
+        return model(batch.inputs, batch.present)  # type: ignore[no-any-return]
     set_noise(model, "mean", draws, torch.Generator().manual_seed(SEED), shared=True)
     try:
-        return probabilities(spec, model(moved.inputs, moved.present)[task].float())
+        return model(batch.inputs, batch.present)  # type: ignore[no-any-return]
     finally:
         set_noise(model, source.mode, source.draws, source.generator, source.shared)
