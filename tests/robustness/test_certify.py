@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from factory import read_table, write_table
 from mailnet.bundle import load
 from mailnet.cli import main
 from mailnet.cli.certify import parse_sigma
+from mailnet.data.config import dump_config, load_config
 from mailnet.errors import ConfigError, DataError
 from mailnet.nn.registry import create_model
 from mailnet.robustness.certificate import certify as module
@@ -224,6 +226,19 @@ def test_wrong_questions_get_one_answer(options: dict[str, Any], words: str, one
         certified(one_run, **options)
 
 
+def test_a_sigma_is_proposed_where_none_is_given(one_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"Give --sigma 0.25, or NAME=0.25 for one image. Usual are"):
+        certified(one_run, sigma={})
+    trained = tmp_path / "trained"
+    shutil.copytree(one_run, trained)
+    config = load_config(
+        trained / "study.yaml", ["train.defense=gaussian", "train.defense.sigma={ct: 0.1, photo: 0.3}"]
+    )
+    (trained / "study.yaml").write_text(dump_config(config))
+    with pytest.raises(ConfigError, match=r"trained with --sigma ct=0.1 --sigma photo=0.3: give the same"):
+        certified(trained, sigma={})
+
+
 def test_studies_without_labels_are_refused(tmp_path: Path) -> None:
     run = write_run(tmp_path, n=30)
     table = tmp_path / "study" / "studies.csv"
@@ -234,8 +249,8 @@ def test_studies_without_labels_are_refused(tmp_path: Path) -> None:
 
 
 def test_sigmas_as_a_user_gives_them() -> None:
-    assert parse_sigma(["0.25", "a=b=0.1"]) == {None: 0.25, "a=b": 0.1}
-    for wrong in (["much"], ["ct="], ["0.1", "0.2"], ["ct=0.1", "ct=0.1"]):
+    assert parse_sigma(["64/255", "a=b=0.1"]) == {None: 64 / 255, "a=b": 0.1}
+    for wrong in (["much"], ["ct="], ["-0.1"], ["0.1", "0.2"], ["ct=0.1", "ct=0.1"]):
         with pytest.raises(ConfigError, match="--sigma"):
             parse_sigma(wrong)
 

@@ -42,6 +42,18 @@ def test_a_radius_is_of_all_images_or_of_those_named() -> None:
     assert lengths({"name": "gaussian"}) == {"ct": 0.25, "mr": 0.25}
 
 
+def test_a_name_alone_is_the_defence_with_its_defaults(tmp_path: Path) -> None:
+    assert study("trades").train == study({"name": "trades"}).train
+    with pytest.raises(ConfigError, match=r"train\.defense\.name.*'pgd_at'"):
+        study("trade")
+    path = write_study(tmp_path)
+    whole = load_config(path, ["train.defense.name=mart", "train.defense.beta=2"]).train
+    assert load_config(path, ["train.defense=mart", "train.defense.beta=2"]).train == whole
+    other = load_config(path, ["train.defense=mart", "train.defense.name=pgd_at"]).train.defense
+    assert other is not None
+    assert other.name == "pgd_at"
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_defence_reads_back_as_the_same(name: str, tmp_path: Path) -> None:
     config = study({"name": name})
@@ -89,7 +101,7 @@ def test_the_best_epoch_is_the_most_robust_one_unless_said_otherwise() -> None:
         ({"name": "trades", "bta": 6}, "'train.defense.bta' is not a key .did you mean 'beta'"),
         ({"name": "trades", "steps": 0}, "'train.defense.steps': Input should be greater than or equal to 1"),
         ({"name": "trades", "awp": 1}, "'train.defense.awp': Input should be less than 1"),
-        ("pgd_at", "'train.defense': keys and values are needed"),
+        (["pgd_at"], "'train.defense': keys and values are needed"),
     ],
 )
 def test_what_is_refused(defense: Any, text: str) -> None:

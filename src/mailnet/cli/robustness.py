@@ -129,11 +129,13 @@ def corrupt(
 def certify(
     run: RunPath,
     sigma: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
-            help="Deviation of the noise on every image, or NAME=0.25 of one; may be repeated.", show_default=False
+            metavar="[NAME=]SIGMA",
+            help="Deviation of the noise on every image, as 0.25, or of one; may be repeated. Needed.",
+            show_default=False,
         ),
-    ],
+    ] = None,
     draws: Annotated[int, typer.Option(help="Noisy copies a study.")] = 1000,
     level: Annotated[float, typer.Option(help="Chance that the promise of a study is wrong.")] = 0.001,
     studies: Annotated[int | None, typer.Option(help="How many, drawn at random; default all.")] = None,
@@ -153,7 +155,7 @@ def certify(
     from mailnet.robustness.certificate.certify import certify_run
 
     result = certify_run(
-        run, parse_sigma(sigma), draws=draws, level=level, studies=studies, tasks=task or (), noise=noise, split=split,
-        out=out, data_root=data_root, skip_bad=skip_bad, cache=cache, device=device, seed=seed,
+        run, parse_sigma(sigma or ()), draws=draws, level=level, studies=studies, tasks=task or (), noise=noise,
+        split=split, out=out, data_root=data_root, skip_bad=skip_bad, cache=cache, device=device, seed=seed,
     )  # fmt: skip
     print_json(result) if as_json else print_certificate(result, run if out is None else out)

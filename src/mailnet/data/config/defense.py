@@ -30,6 +30,8 @@ PRESETS: dict[DefenseName, dict[str, Any]] = {
 class DefenseConfig(Section):
     """What a network is trained against; see ``mailnet.training.defense`` for what each does.
 
+    A name alone, as ``defense: pgd_at``, is that defence with its defaults.
+
     Every defence has keys of its own, with defaults of its own (``PRESETS``); those of others are refused. ``eps`` is
     the radius of the attack in units of [0, 1] and ``sigma`` the deviation of the noise: a number for all images and
     volumes, or modality -> number, where what is left out is not changed. Tables are not attacked. ``step`` is in
@@ -57,6 +59,8 @@ class DefenseConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _preset(cls, values: Any) -> Any:
+        if isinstance(values, str):  # its name alone
+            values = {"name": values}
         if not isinstance(values, dict) or values.get("name") not in PRESETS:
             return values
         preset = PRESETS[values["name"]]

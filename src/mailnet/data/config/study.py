@@ -161,10 +161,12 @@ def _override(values: dict[str, Any], override: str) -> None:
         raise ConfigError(f"override '{override}' is not of the form a.b=c", remedy="For example train.epochs=5")
     *parents, last = key.split(".")
     place = values
-    for parent in parents:
+    for depth, parent in enumerate(parents):
         inner = place.setdefault(parent, {})
         if inner is None:
             inner = place[parent] = {}
+        if isinstance(inner, str) and parents[: depth + 1] == ["train", "defense"]:  # its name alone
+            inner = place[parent] = {"name": inner}
         if not isinstance(inner, dict):
             raise ConfigError(f"override '{override}': '{parent}' holds a value, not keys", remedy="Shorten the key")
         place = inner

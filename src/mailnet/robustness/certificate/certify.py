@@ -14,6 +14,7 @@ import torch
 
 import mailnet
 from mailnet.bundle import Predictor, load
+from mailnet.data.config import load_config
 from mailnet.data.dataset import StudyDataset
 from mailnet.data.progress import progress
 from mailnet.data.study import StudyData
@@ -79,7 +80,7 @@ def certify_run(
     start = time.monotonic()
     folder = results_folder(run, None, out)
     predictor = load(run, device)
-    deviations = choose_sigma(sigma, predictor)
+    deviations = choose_sigma(sigma, predictor, Path(run))
     kept = _check(predictor, draws, level, studies, tasks, noise)
     data = load_studies(predictor, Path(run), None, split, data_root, skip_bad=skip_bad, cache=cache)
     questions = find_questions(data.tasks, [name for name in data.tasks if not tasks or name in tasks])
@@ -164,8 +165,8 @@ def _certified(
     }
 
 
-def choose_sigma(sigma: Mapping[str | None, float], predictor: Predictor) -> dict[str, float]:
-    """Return modality -> deviation in the model's order.
+def choose_sigma(sigma: Mapping[str | None, float], predictor: Predictor, run: Path) -> dict[str, float]:
+    """Return modality -> deviation in the model's order; the run's own is named where none is given.
 
     Raises:
         ConfigError: Nothing is asked, a modality is unknown or a table, or a deviation is not positive.
@@ -189,10 +190,21 @@ def choose_sigma(sigma: Mapping[str | None, float], predictor: Predictor) -> dic
     found = {name: sigma.get(name, everywhere) for name in images}
     chosen = {name: float(deviation) for name, deviation in found.items() if deviation is not None}
     if not chosen:
-        raise ConfigError(
-            "no image gets noise, so nothing can be promised", remedy="Give --sigma 0.25 or --sigma NAME=0.25"
-        )
+        raise ConfigError("no image gets noise, so nothing can be promised", remedy=_usual_sigma(run))
     return chosen
+
+
+def _usual_sigma(run: Path) -> str:
+    study = run / "study.yaml"
+    defense = load_config(study).train.defense if study.is_file() else None
+    if defense is not None and defense.sigma is not None:
+        own = defense.sigma if isinstance(defense.sigma, dict) else {"": defense.sigma}
+        given = " ".join(f"--sigma {name}{'=' if name else ''}{deviation:g}" for name, deviation in own.items())
+        return f"The run was trained with {given}: give the same"
+    return (
+        "Give --sigma 0.25, or NAME=0.25 for one image. Usual are 0.12, 0.25, 0.5 and 1 for images in [0, 1]: more"
+        " reaches further and costs accuracy, the less the nearer it is to that of --defense gaussian in training"
+    )
 
 
 def _check(
