@@ -36,9 +36,22 @@ def test_a_fingerprint_knows_the_attacks_that_a_network_meets(tmp_path: Path) ->
         assert (len(found) == 1) == same
 
 
+def test_radii_may_be_of_each_modality(tmp_path: Path) -> None:
+    some = {"pgd": {"eps": [{"ct": "4/255", "pet": "0.5/255"}, "4/255"]}}
+    suite = load_suite(write_suite(tmp_path, attacks=some))
+    assert suite.attacks["pgd"].eps == [{"ct": 4 / 255, "pet": 0.5 / 255}, 4 / 255]
+    network_fingerprint(suite, "two", "mail")
+    mixed = card(0.9, 0.5, [0.0])
+    mixed["cells"][0]["eps"]["pet"] = 0.5 / 255
+    found = summarise_attacks(Results(suite, {"two": {"mail": [{"attacks": {"pgd": mixed}}]}}, {}, []))
+    assert [point["eps"] for point in found["pgd"]["two"]["t"]["mail"]["points"]] == ["0", "ct 4/255, pet 0.5/255"]
+
+
 @pytest.mark.parametrize(
     ("attack", "message"),
     [
+        ({"eps": [{"ct": "4/0"}]}, "'attacks.pgd.eps.0': is no number, nor a fraction"),
+        ({"eps": [{}]}, "names no modality"),
         ({"eps": ["4/0"]}, "is no number, nor a fraction"),
         ({"eps": [-1]}, "must be positive"),
         ({"eps": []}, "at least 1 item"),

@@ -11,6 +11,7 @@ import numpy as np
 from mailnet.benchmark.differences import paired_difference
 from mailnet.benchmark.markdown import interval, spread, table
 from mailnet.benchmark.results import Results
+from mailnet.data.config.base import radius_text
 
 Cards: TypeAlias = Sequence[Mapping[str, Any]]  # of the seeds of a network
 
@@ -105,17 +106,11 @@ def _curves(card: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             continue
         for task, found in cell["figures"].items():
             curve = curves.setdefault(task, {})
-            for point, label in (("clean", "0"), ("robust", _label(cell))):
+            for point, label in (("clean", "0"), ("robust", radius_text(cell["eps"], cell["norm"]))):
                 metric = found[point]["balanced_accuracy"] or found[point]["accuracy"]
                 if metric is not None:
                     curve.setdefault(label, {"value": metric["value"], "redraws": found["redraws"][point]})
     return curves
-
-
-def _label(cell: Mapping[str, Any]) -> str:
-    """A radius in words, in 255ths where the norm counts single values."""
-    radii = sorted(set(cell["eps"].values()))
-    return ", ".join(f"{255 * radius:.3g}/255" if cell["norm"] == "linf" else f"{radius:.3g}" for radius in radii)
 
 
 def _rows(networks: Mapping[str, Any], reference: str | None) -> str:

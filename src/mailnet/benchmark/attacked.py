@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mailnet.benchmark.suite import AttackEntry
+from mailnet.benchmark.attack_entry import AttackEntry
 from mailnet.robustness.attack.measure import measure_robustness
 
 KEPT = ("suite", "norm", "random", "n", "groups", "alignment", "cells", "audit", "unreliable", "reasons", "seconds")

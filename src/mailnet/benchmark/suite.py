@@ -10,9 +10,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from mailnet.attacks.threat import Norm
+from mailnet.benchmark.attack_entry import AttackEntry
 from mailnet.data.config import Section, StudyConfig, load_config
-from mailnet.data.config.base import Length
 from mailnet.errors import ConfigError
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -71,30 +70,6 @@ class Budget(Section):
         if self.seconds is not None and (self.epochs is not None or self.at_most_seconds is not None):
             raise ValueError("'seconds' stands alone; for both limits give 'epochs' and 'at_most_seconds'")
         return self
-
-
-class AttackEntry(Section):
-    """An attack on the test studies of every trained network, see ``mailnet.robustness.attack.measure``.
-
-    ``suite`` null is the one that fits the network. ``eps`` are radii of all images and volumes at once, such as
-    4/255. ``networks`` and ``studies`` name the only ones that it is made on, ``at_most`` so many test studies, drawn
-    at random and the same for all networks.
-    """
-
-    suite: str | None = None
-    norm: Norm = "linf"
-    eps: list[Length] = Field(min_length=1)
-    at_most: int | None = Field(None, ge=1)
-    networks: list[str] | None = None
-    studies: list[str] | None = None
-    max_draws: int = Field(50, ge=1)
-    repeats: int = Field(20, ge=1)
-    modes: bool = False
-    audit: bool = False
-
-    def meets(self, study: str, network: str) -> bool:
-        """Whether it is made on a network trained on a study."""
-        return (self.networks is None or network in self.networks) and (self.studies is None or study in self.studies)
 
 
 class Tuning(Section):

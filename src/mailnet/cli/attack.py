@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mailnet.cli.output import print_table, say
-from mailnet.data.config.base import radius_text
+from mailnet.data.config.base import radius_text, read_length
 from mailnet.errors import ConfigError
 
 
@@ -27,12 +27,12 @@ def read_levels(given: Sequence[str]) -> list[float | dict[str, float]] | None:
     Raises:
         ConfigError: No number, values with and without a name, or numbers of values that do not fit together.
     """
-    plain = [read_radius(text) for text in given if "=" not in text]
+    plain = [_radius(text) for text in given if "=" not in text]
     named: dict[str, list[float]] = {}
     for text in given:
         if "=" in text:
             name, _, value = text.rpartition("=")
-            named.setdefault(name.strip(), []).append(read_radius(value))
+            named.setdefault(name.strip(), []).append(_radius(value))
     if not named:
         return list(plain) or None
     if plain:
@@ -61,27 +61,15 @@ def read_tables(given: Sequence[str]) -> dict[str, float]:
         name, sign, value = text.rpartition("=")
         if not sign:
             raise ConfigError(f"--table {text} has no radius", remedy="Write --table NAME=0.1, in standard deviations")
-        found[name.strip()] = read_radius(value)
+        found[name.strip()] = _radius(value)
     return found
 
 
-def read_radius(text: str) -> float:
-    """Return a number that may be a fraction.
-
-    >>> read_radius("4/255") == 4 / 255, read_radius("0.5")
-    (True, 0.5)
-
-    Raises:
-        ConfigError: No finite number.
-    """
+def _radius(text: str) -> float:
     try:
-        above, _, below = text.partition("/")
-        value = float(above) / float(below or 1)
-    except (ValueError, ZeroDivisionError):
-        value = math.nan
-    if not math.isfinite(value):
-        raise ConfigError(f"'{text}' is no radius", remedy="Write a number or a fraction, as 4/255")
-    return value
+        return read_length(text)
+    except ValueError as error:
+        raise ConfigError(f"'{text}' is no radius: {error}", remedy="Write a number or a fraction, as 4/255") from None
 
 
 def print_attack(card: Mapping[str, Any], folder: Path) -> None:

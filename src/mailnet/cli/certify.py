@@ -8,16 +8,17 @@ from typing import Any
 
 from mailnet.cli.output import print_table, say
 from mailnet.cli.summary import cell
+from mailnet.data.config.base import read_length
 from mailnet.errors import ConfigError
 
 SHOWN = 6
 
 
 def parse_sigma(given: Sequence[str]) -> dict[str | None, float]:
-    """Return modality -> deviation from ``0.25`` (None: every image) and ``NAME=0.25``.
+    """Return modality -> deviation from ``0.25`` or ``64/255`` (None: every image) and ``NAME=0.25``.
 
     Raises:
-        ConfigError: It is neither, or a modality is named twice.
+        ConfigError: It is neither, not positive, or a modality is named twice.
 
     >>> parse_sigma(["0.25", "flair=0.1"])
     {None: 0.25, 'flair': 0.1}
@@ -29,9 +30,9 @@ def parse_sigma(given: Sequence[str]) -> dict[str | None, float]:
         if key in found:
             raise ConfigError(f"--sigma is given twice for {key or 'every image'}", remedy="Give it once")
         try:
-            found[key] = float(number)
-        except ValueError:
-            raise ConfigError(f"--sigma {text} is no number", remedy="Give --sigma 0.25 or --sigma NAME=0.25") from None
+            found[key] = read_length(number)
+        except ValueError as error:
+            raise ConfigError(f"--sigma {text} {error}", remedy="Give --sigma 0.25 or --sigma NAME=0.25") from None
     return found
 
 

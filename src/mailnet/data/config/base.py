@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from fractions import Fraction
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, ConfigDict
 
 Scalar = str | int | float | bool
 Split = Literal["train", "val", "test"]
@@ -26,12 +26,16 @@ def read_length(value: Any) -> float:
     Raises:
         ValueError: It is none.
 
-    >>> read_length("4/255") == 4 / 255
-    True
+    >>> read_length("4/255") == 4 / 255, read_length("0.5/255") == 0.5 / 255
+    (True, True)
     """
     try:
-        number = float(Fraction(value) if isinstance(value, str) else value)
-    except (ValueError, TypeError, ZeroDivisionError):
+        if isinstance(value, str):
+            above, slash, below = value.partition("/")
+            number = float(Fraction(above) / (Fraction(below) if slash else 1))
+        else:
+            number = float(value)
+    except (ValueError, TypeError, ZeroDivisionError, OverflowError):
         raise ValueError(f"is no number, nor a fraction such as 4/255: {value!r}") from None
     if not (math.isfinite(number) and number > 0):
         raise ValueError(f"must be positive, got {value}")
@@ -53,7 +57,3 @@ def radius_text(radii: Mapping[str, float], norm: str, tables: Collection[str] =
     if len(set(texts.values())) == 1:
         return next(iter(texts.values()))
     return ", ".join(f"{name} {text}" for name, text in texts.items())
-
-
-# A radius or deviation in units of the images' range: a number, or "4/255" as where images have values of 8 bits.
-Length = Annotated[float, BeforeValidator(read_length)]
