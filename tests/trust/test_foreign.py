@@ -34,7 +34,8 @@ def auroc(foreign: Array, known: Array) -> float:
 
 def test_mahalanobis_equals_ledoit_wolf() -> None:
     """Without labels, on features of deviation 1, it is the distance of scikit-learn's shrunk covariance."""
-    values = np.random.default_rng(0).normal(size=(60, 5))
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(60, 5)) @ rng.normal(size=(5, 5))
     values = (values - values.mean(0)) / values.std(0)
     ours = fit_mahalanobis(values).score(values)
     assert ours == pytest.approx(LedoitWolf().fit(values).mahalanobis(values), rel=1e-3)

@@ -14,6 +14,7 @@ from mailnet.trust.fairness import Gap, by_rows, measure_gap
 from mailnet.trust.fitting import fit_calibrator
 from mailnet.trust.foreign import ForeignScore, Mahalanobis, Neighbors, fit_mahalanobis, fit_neighbors, foreign_score
 from mailnet.trust.outputs import energy, max_logit, unsureness
+from mailnet.trust.profile import image_profile
 from mailnet.trust.reliability import adaptive_error
 from mailnet.trust.selective import RiskCoverage, risk_coverage
 from mailnet.trust.sets import ConformalSets
@@ -47,6 +48,7 @@ __all__ = [
     "fit_neighbors",
     "fit_sets",
     "foreign_score",
+    "image_profile",
     "image_statistics",
     "max_logit",
     "measure_coverage",

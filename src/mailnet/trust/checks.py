@@ -137,12 +137,7 @@ def image_statistics(image: Array) -> dict[str, float]:
     Raises:
         ValueError: Another shape, or values outside [0, 1].
     """
-    values = np.asarray(image)
-    if values.ndim not in (3, 4) or not values.size:
-        raise ValueError(f"an image must be (C, H, W) or (C, D, H, W), got {values.shape}")
-    values = values.astype(np.float32)
-    if not (values.min() >= 0 and values.max() <= 1):
-        raise ValueError(f"an image must lie in [0, 1], got {values.min():g} to {values.max():g}")
+    values = read_image(image)
     grey = values.mean(0)
     steps = [np.abs(np.diff(grey, axis=axis)) for axis in (-2, -1) if grey.shape[axis] > 1]
     return {
@@ -153,6 +148,17 @@ def image_statistics(image: Array) -> dict[str, float]:
         "detail": float(np.mean([step.mean(dtype=np.float64) for step in steps])) if steps else 0.0,
         "colour": float((values.max(0) - values.min(0)).mean(dtype=np.float64)),
     }
+
+
+def read_image(image: Array) -> Array:
+    """Return an image (C, H, W) or (C, D, H, W) as float32; ValueError where it is none or not in [0, 1]."""
+    values = np.asarray(image)
+    if values.ndim not in (3, 4) or not values.size:
+        raise ValueError(f"an image must be (C, H, W) or (C, D, H, W), got {values.shape}")
+    values = values.astype(np.float32)
+    if not (values.min() >= 0 and values.max() <= 1):
+        raise ValueError(f"an image must lie in [0, 1], got {values.min():g} to {values.max():g}")
+    return values
 
 
 def fit_image_checks(images: Iterable[Array | Mapping[str, float]], rate: float = 0.01) -> ImageChecks:

@@ -33,7 +33,8 @@ def fit_sets(
     """Fit prediction sets by split conformal prediction; ``ConformalSets`` says what they promise.
 
     Args:
-        probabilities: (N, K), calibrated or not, of studies that were used for nothing before.
+        probabilities: (N, K) of studies that were used for nothing before. Fit their calibration, if any, on other
+            patients: on the same ones the promise would no longer be proved.
         labels: (N,) with -1, or for multilabel (N, K) with NaN, where unknown; those studies are left out.
         spec: The task.
         alpha: Chance of missing the true answer, between 0 and 1.
