@@ -87,14 +87,15 @@ def differentiate(question: Question, wanted: Wanted, layers: Layers | None = No
         for dims in [question.specs[name].spatial_dims]
     ]
     try:
-        score = question.clean_score(_differentiable(question.batch.inputs))
+        with torch.enable_grad():
+            score = question.clean_score(_differentiable(question.batch.inputs)).sum()
     finally:
         for hook in hooks:
             hook.remove()
     chosen = [(name, features) for name, grids in kept.items() for features in wanted(name, list(grids.values()))]
     if not chosen:
         return {}
-    slopes = torch.autograd.grad(score.sum(), [features for _, features in chosen], allow_unused=True)
+    slopes = torch.autograd.grad(score, [features for _, features in chosen], allow_unused=True)
     stages: dict[str, list[Stage]] = {}
     for (name, features), slope in zip(chosen, slopes, strict=True):
         gradient = torch.zeros_like(features) if slope is None else slope

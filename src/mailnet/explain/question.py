@@ -123,10 +123,11 @@ class Question:
         """Return the score (B,) of the studies as they are, of the draw at hand; asked once.
 
         Args:
-            inputs: The batch's, where they are wanted differentiable; the network is then asked again.
+            inputs: The batch's, where the pass itself is wanted, as it is where hooks watch it, with gradients or
+                without; the network is then asked again.
         """
         if inputs is not None or self.draw not in self._clean:
-            with torch.set_grad_enabled(inputs is not None):
+            with torch.set_grad_enabled(inputs is not None and torch.is_grad_enabled()):
                 found = self.score(self.batch.inputs if inputs is None else inputs)
             self._clean[self.draw] = found.detach()
             return found

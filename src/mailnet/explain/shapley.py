@@ -87,6 +87,7 @@ def modality_shares(
         classes = found.argmax(1) if target is None else checked_target(spec, target, len(batch))
         nothing = checked_prior(spec, prior).expand(len(batch), -1)
         base = in_unit(class_probability(spec, nothing, classes), unit).double()
+        value = base.clone()
         shares = {name: torch.zeros(len(batch), dtype=torch.float64) for name in names}
         errors = {name: values.clone() for name, values in shares.items()}
         pattern = torch.stack([batch.present[name].cpu().bool() for name in names], 1)  # (B, M)
@@ -113,7 +114,7 @@ def modality_shares(
 
             part = shapley(worth, len(players), permutations=permutations, generator=generator, exact=exact)
             _write(players, rows, part, shares, errors)
-    value = in_unit(class_probability(spec, found, classes), unit).double()
+            value[rows] = part.everybody
     return Contributions(spec.name, classes, unit, shares, errors, base, value)
 
 
@@ -191,8 +192,9 @@ def column_shares(
     shares = {name: torch.zeros(len(batch), dtype=torch.float64) for name in columns}
     errors = {name: values.clone() for name, values in shares.items()}
     _write(list(columns), rows, part, shares, errors)
-    value = in_unit(class_probability(spec, found, classes), unit).double()
-    return Contributions(spec.name, classes, unit, shares, errors, value.index_copy(0, rows, part.nobody), value)
+    value = in_unit(class_probability(spec, found, classes), unit).double().index_copy(0, rows, part.everybody)
+    base = value.index_copy(0, rows, part.nobody)
+    return Contributions(spec.name, classes, unit, shares, errors, base, value)
 
 
 def _asked(

@@ -42,7 +42,7 @@ def emcam(question: Question) -> Found:
         )
     kept: list[dict[str, Tensor]] = []
     with _recorded(modules, lambda gates: kept.append(_by_name(question, gates))):
-        question.score(question.batch.inputs)
+        question.clean_score(question.batch.inputs)
     centre = cell_centre(question.model)
     stages: dict[str, tuple[Tensor, ...]] = {}
     for name in question.images:
