@@ -26,6 +26,7 @@ class Predictions:
         sets: Task -> (N, K) bool, the answers in each prediction set, for multilabel (N, K, 2), absent and present;
             empty where the model has none.
         alpha: Chance that a set misses the true answer.
+        answered: Task -> (N,) bool, the model is sure enough; of the tasks for which it has a threshold.
     """
 
     ids: list[str]
@@ -35,6 +36,7 @@ class Predictions:
     bad: list[MailnetError] = field(default_factory=list)
     sets: dict[str, np.ndarray] = field(default_factory=dict)
     alpha: float | None = None
+    answered: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -50,7 +52,7 @@ class Predictions:
         """Return one row a study: ``id``, per task ``<task>`` (the class) and ``<task>:<class>`` (its probability).
 
         Where there are prediction sets also ``<task>:set``, the answers joined by ``|``; of a multilabel task the
-        labels present, those undecided with ``?``.
+        labels present, those undecided with ``?``. Where there is a threshold also ``<task>:answered``.
         """
         columns: dict[str, Any] = {"id": self.ids}
         for name, spec in self.tasks.items():
@@ -59,6 +61,8 @@ class Predictions:
                 columns[f"{name}:{label}"] = self.probabilities[name][:, k]
             if name in self.sets:
                 columns[f"{name}:set"] = [set_in_words(spec, members) for members in self.sets[name]]
+            if name in self.answered:
+                columns[f"{name}:answered"] = self.answered[name]
         return pd.DataFrame(columns)
 
     def as_dicts(self) -> list[dict[str, Any]]:
@@ -76,6 +80,7 @@ class Predictions:
                             for label, p in zip(spec.classes, self.probabilities[name][row], strict=True)
                         },
                         **({"set": set_as_json(spec, self.sets[name][row])} if name in self.sets else {}),
+                        **({"answered": bool(self.answered[name][row])} if name in self.answered else {}),
                     }
                     for name, spec in self.tasks.items()
                 },

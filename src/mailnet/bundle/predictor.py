@@ -113,6 +113,7 @@ class Predictor:
             probabilities=self._calibrated(raw),
             sets={} if alpha is None or self.reliability is None else self.reliability.members(raw, alpha),
             alpha=alpha,
+            answered={} if self.reliability is None else self.reliability.answered(raw, self.tasks),
             absent={name: np.concatenate([part[name] for part in absent]) for name in self.modalities if absent},
             bad=bad,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +12,34 @@ import numpy as np
 from mailnet.errors import ConfigError, RunError
 from mailnet.files import read_json, write_json
 from mailnet.specs import TaskSpec
+from mailnet.trust.abstain import Abstention
 from mailnet.trust.calibration import Calibrator
 from mailnet.trust.sets import ConformalSets
+from mailnet.trust.uncertainty import confidence_of
 
 FILE, FORMAT = "calibration.json", 1
+REORDERING = ("vector", "isotonic")  # calibrations that may change the answer
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """Calibration and prediction sets of a model.
+    """Calibration, prediction sets and thresholds of a model.
 
-    Sets are fitted on the probabilities as the network gives them, not on calibrated ones: the same validation studies
-    then serve for both, and the promise of the sets does not depend on what calibration has learned from them.
+    A temperature changes no answer, so sets and thresholds read the probabilities as the network gives them: their
+    promise then does not depend on what calibration has learned from the same studies. Another calibration may change
+    answers; there they read the calibrated ones, and are fitted on other patients than it is.
 
     Args:
         calibrators: Task -> how its probabilities are calibrated.
         sets: Task -> its prediction sets, one for each chance of missing the true answer (alpha).
-        split: Split that both were fitted on.
+        abstentions: Task -> when it answers at all.
+        split: Split that all were fitted on.
     """
 
-    calibrators: dict[str, Calibrator]
-    sets: dict[str, tuple[ConformalSets, ...]]
-    split: str
+    calibrators: dict[str, Calibrator] = field(default_factory=dict)
+    sets: dict[str, tuple[ConformalSets, ...]] = field(default_factory=dict)
+    abstentions: dict[str, Abstention] = field(default_factory=dict)
+    split: str = "val"
 
     def calibrate(self, probabilities: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return task -> (N, K) calibrated probabilities of those that the network gives."""
@@ -42,6 +48,11 @@ class Reliability:
             for task, values in probabilities.items()
         }
 
+    def read(self, task: str, probabilities: np.ndarray) -> np.ndarray:
+        """Return (N, K), what sets and thresholds of a task read, from what the network gives."""
+        calibrator = self.calibrators.get(task)
+        return calibrator.apply(probabilities) if calibrator and calibrator.method in REORDERING else probabilities
+
     @property
     def alphas(self) -> tuple[float, ...]:
         """The alphas that there are sets for, as they were asked for."""
@@ -49,8 +60,6 @@ class Reliability:
 
     def members(self, probabilities: Mapping[str, np.ndarray], alpha: float) -> dict[str, np.ndarray]:
         """Return task -> (N, K) bool, the answers in each set; of a multilabel task (N, K, 2), absent and present.
-
-        The calibrated answer is always in its set.
 
         Args:
             probabilities: Task -> (N, K) as the network gives them.
@@ -68,11 +77,27 @@ class Reliability:
         found = {}
         for task, values in probabilities.items():
             sets = next(one for one in self.sets[task] if np.isclose(one.alpha, alpha))
-            found[task] = sets.predict(values)
-            if sets.spec.kind != "multilabel" and task in self.calibrators:
-                said = self.calibrators[task].apply(values).argmax(1)
-                found[task][np.arange(len(said)), said] = True
+            found[task] = sets.predict(self.read(task, values))
         return found
+
+    def answered(self, probabilities: Mapping[str, np.ndarray], tasks: Mapping[str, TaskSpec]) -> dict[str, np.ndarray]:
+        """Return task -> (N,) bool, the model is sure enough to answer; of the tasks that have a threshold.
+
+        Args:
+            probabilities: Task -> (N, K) as the network gives them.
+            tasks: The tasks.
+        """
+        return {
+            task: self.abstentions[task].answered(least_confidence(self.read(task, values), tasks[task]))
+            for task, values in probabilities.items()
+            if task in self.abstentions
+        }
+
+
+def least_confidence(probabilities: np.ndarray, spec: TaskSpec) -> np.ndarray:
+    """Return (N,) the probability of the answer given, of a multilabel task that of its least sure label."""
+    confidence = confidence_of(probabilities, spec)
+    return np.asarray(confidence.min(1) if confidence.ndim == 2 else confidence)
 
 
 def write_reliability(folder: Path, reliability: Reliability) -> None:
@@ -90,6 +115,7 @@ def write_reliability(folder: Path, reliability: Reliability) -> None:
         "split": reliability.split,
         "calibrators": {task: one.as_dict() for task, one in reliability.calibrators.items()},
         "sets": {task: [one.as_dict() for one in several] for task, several in reliability.sets.items()},
+        "abstentions": {task: one.as_dict() for task, one in reliability.abstentions.items()},
     }
     write_json(folder / FILE, values)
 
@@ -114,6 +140,7 @@ def read_reliability(folder: Path, tasks: Mapping[str, TaskSpec]) -> Reliability
         found = Reliability(
             {task: Calibrator.from_dict(one) for task, one in values["calibrators"].items()},
             {task: tuple(map(ConformalSets.from_dict, several)) for task, several in values["sets"].items()},
+            {task: Abstention.from_dict(one) for task, one in values["abstentions"].items()},
             str(values["split"]),
         )
         _check(found, tasks)
@@ -132,6 +159,8 @@ def _check(found: Reliability, tasks: Mapping[str, TaskSpec]) -> None:
             raise ValueError(f"task '{task}': the sets are of another task")
     if found.sets and set(found.sets) != set(tasks):
         raise ValueError("there are sets for some of the tasks only")
+    if not set(found.abstentions) <= set(tasks):
+        raise ValueError("there is a threshold of a task that the model has not")
 
 
 def set_in_words(spec: TaskSpec, members: np.ndarray) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from mailnet.cli.evaluation import evaluate, print_evaluation, run_evaluation
 from mailnet.cli.options import Cache, DataRoot, Device, Json, Overrides, RunPath, SkipBad, StudyPath
-from mailnet.cli.output import print_json, print_table, report_error, say
+from mailnet.cli.output import print_json, report_error, say
 from mailnet.cli.robustness import attack, certify, corrupt
 
 # What typer exits with on Ctrl-C, as shells have it.
@@ -143,36 +144,7 @@ def train(
     say(f"Next: mailnet report {result.run}{' --skip-bad' if skip_bad else ''}")
 
 
-@app.command()
-def evaluate(
-    run: RunPath,
-    study: Annotated[
-        Path | None, typer.Option(help="Another study.yaml, for external validation.", show_default=False)
-    ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(help="train, val, test, or all; default test, and all with --study.", show_default=False),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for the results; default the run, needed with --study.")
-    ] = None,
-    data_root: DataRoot = None,
-    absent: Annotated[
-        bool, typer.Option("--absent", help="Also measure every combination of modalities present and absent.")
-    ] = False,
-    skip_bad: SkipBad = False,
-    cache: Cache = None,
-    device: Device = "auto",
-    as_json: Json = False,
-) -> None:
-    """Measure a run on its test studies, with intervals, subgroups and each modality's share."""
-    chosen = split or ("test" if study is None else "all")
-    result = _evaluate(run, study, split=chosen, out=out, data_root=data_root, skip_bad=skip_bad, cache=cache,
-                       device=device, absent=absent)  # fmt: skip
-    if as_json:
-        print_json(result)
-    else:
-        _print_evaluation(result)
+app.command()(evaluate)
 
 
 @app.command()
@@ -230,7 +202,7 @@ def report(
     from mailnet.report import write_report
 
     if not (run / "evaluation.json").is_file():
-        _evaluate(run, data_root=data_root, skip_bad=skip_bad, cache=cache)
+        run_evaluation(run, data_root=data_root, skip_bad=skip_bad, cache=cache)
     page = write_report(run, out, data_root=data_root, cache=cache)
     if as_json:
         print_json({"report": str(page)})
@@ -256,7 +228,7 @@ def demo(
     if as_json:
         print_json(result)
         return
-    _print_evaluation(result["evaluation"])
+    print_evaluation(result["evaluation"])
     for line in result["notes"]:
         print(line)
     print(f"Report: {result['report']}")
@@ -382,22 +354,6 @@ def data_prepare(
         return
     print_prepared(result)
     say(f"Next: mailnet check {result.study}")
-
-
-def _evaluate(run: Path, study: Path | None = None, **options: Any) -> dict[str, Any]:
-    from mailnet.evaluation import evaluate as evaluate_run
-
-    result = evaluate_run(run, study=study, **options)
-    if bad := result["data"]["bad"]:
-        say(f"{bad} studies that cannot be read were left out; 'mailnet check' lists them")
-    return result
-
-
-def _print_evaluation(result: dict[str, Any]) -> None:
-    from mailnet.cli.summary import summary_tables
-
-    for title, columns, rows in summary_tables(result):
-        print_table(title, columns, rows)
 
 
 def main(arguments: list[str] | None = None) -> None:

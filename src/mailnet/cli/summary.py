@@ -29,7 +29,7 @@ def summary_tables(evaluation: Mapping[str, Any]) -> list[Rows]:
                 if task in measured
             ]
         tables.append((f"{task} ({evaluation['split']} studies)", ["", "n", *SHOWN.values()], rows))
-    return tables + _absent_tables(evaluation)
+    return tables + _absent_tables(evaluation) + _reliability_tables(evaluation)
 
 
 def _absent_tables(evaluation: Mapping[str, Any]) -> list[Rows]:
@@ -62,3 +62,63 @@ def cell(estimate: Mapping[str, Any] | None) -> str:
     if estimate.get("low") is None or estimate.get("high") is None:
         return text
     return f"{text} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
+
+
+def _reliability_tables(evaluation: Mapping[str, Any]) -> list[Rows]:
+    found = evaluation.get("reliability") or {}
+    tables: list[Rows] = []
+    if calibration := found.get("calibration"):
+        rows = [
+            [task, one["method"], ", ".join(f"{value:.3g}" for value in one["temperature"]) or "-",
+             *(cell(one[when].get(key)) for key in ("ece", "brier") for when in ("before", "after"))]
+            for task, one in calibration.items()
+        ]  # fmt: skip
+        columns = ["", "method", "temperature", "ECE before", "after", "Brier before", "after"]
+        tables.append((f"Calibration ({evaluation['split']} studies)", columns, rows))
+    if sets := found.get("sets"):
+        rows = [
+            [task, f"{one['alpha']:g}", one["score"], f"{1 - one['alpha']:g}",
+             f"{one['measured']['overall']['coverage']:.3f}", f"{one['measured']['overall']['size']:.2f}",
+             f"{one['measured']['overall']['single']:.1%}"]
+            for task, several in sets.items()
+            for one in several
+        ]  # fmt: skip
+        columns = ["", "alpha", "score", "promised", "coverage", "answers in a set", "single answers"]
+        tables.append((f"Prediction sets ({evaluation['split']} studies)", columns, rows))
+    for column, of in evaluation.get("gaps", {}).items():
+        rows = [
+            [task, SHOWN[name], _gap(gap), gap["lowest"] or "-", gap["highest"] or "-", _chance(gap["chance"]),
+             str(gap["smallest"])]
+            for task, metrics in of.items()
+            for name, gap in metrics.items()
+        ]  # fmt: skip
+        columns = ["", "metric", "gap", "lowest", "highest", "chance", "patients in the smallest"]
+        tables.append((f"Gaps by {column}", columns, rows))
+    return tables
+
+
+def reliability_lines(evaluation: Mapping[str, Any]) -> list[str]:
+    """Return what sets and thresholds promise, and what keeps them from it, a sentence a line."""
+    found = evaluation.get("reliability") or {}
+    lines = []
+    for task, several in found.get("sets", {}).items():
+        for one in several:
+            lines += [f"{task}: {one['promise']}.", *(f"{task}: {note}." for note in one["notes"])]
+    for task, one in found.get("abstention", {}).items():
+        measured = one["measured"]
+        reached = ""
+        if one["threshold"] is not None and measured["wrong"] is not None:
+            reached = f" Here {measured['coverage']:.1%} are answered, {measured['wrong']:.1%} of them wrongly."
+        lines.append(f"{task}: {one['promise']}.{reached}")
+    for task, one in found.get("calibration", {}).items():
+        if one["reason"]:
+            lines.append(f"{task}: not calibrated: {one['reason']}.")
+    return lines
+
+
+def _gap(gap: Mapping[str, Any]) -> str:
+    return cell({key: gap[key] for key in ("value", "low", "high")})
+
+
+def _chance(chance: float | None) -> str:
+    return "-" if chance is None else f"{chance:.3f}"

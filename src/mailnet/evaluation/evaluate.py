@@ -11,15 +11,18 @@ from typing import Any
 import numpy as np
 
 import mailnet
-from mailnet.bundle import Predictor, load
+from mailnet.bundle import Predictor, Reliability, find_bundle, load, write_reliability
 from mailnet.data.config import EvaluationConfig, dump_config, load_config
 from mailnet.data.progress import progress
 from mailnet.data.study import StudyData
+from mailnet.errors import ConfigError
 from mailnet.evaluation.absent import absent_table, plan_combinations
 from mailnet.evaluation.curves import task_curves
+from mailnet.evaluation.gaps import gap_tables
 from mailnet.evaluation.hiding import plan_predictions, predict_hidden
 from mailnet.evaluation.inputs import load_studies, results_folder
 from mailnet.evaluation.predictions import prediction_table
+from mailnet.evaluation.reliability import Wanted, fit_reliability, reliability_tables, selective_tables
 from mailnet.evaluation.tables import Measure, modality_tables, plan_shares, subgroup_tables
 from mailnet.files import read_json, replacing, write_json, write_text
 from mailnet.metrics import measure
@@ -42,6 +45,8 @@ def evaluate(
     device: str = "auto",
     bootstrap: int | None = None,
     absent: bool = False,
+    wanted: Wanted | None = None,
+    gaps: bool = False,
 ) -> dict[str, Any]:
     """Measure a run and write ``evaluation.json`` and ``predictions.parquet``.
 
@@ -58,6 +63,9 @@ def evaluate(
         device: As ``mailnet.bundle.load`` takes it.
         bootstrap: Draws of the intervals, 0 for none; default as the study.yaml says.
         absent: Also measure every combination of modalities present and absent, see ``absent_table``.
+        wanted: Calibration, prediction sets or threshold to fit first, on the run's validation studies; they are kept
+            in its bundle, and every later prediction uses them.
+        gaps: Also measure the gaps between subgroups, see ``mailnet.trust.fairness``.
 
     Returns:
         What ``evaluation.json`` holds: per task metrics with 95% intervals, the same by subgroup and with each modality
@@ -65,13 +73,16 @@ def evaluate(
 
     Raises:
         RunError: The run cannot be read, ``out`` is another run, or the files cannot be written.
-        ConfigError: The split is unknown, the study does not fit the model, ``out`` is missing, or ``absent`` is asked
-            of a study whose rows have one modality each.
+        ConfigError: The split is unknown, the study does not fit the model, ``out`` is missing, ``absent`` is asked
+            of a study whose rows have one modality each, or what is wanted does not fit the tasks.
         DataError: The data cannot be read.
     """
     folder = results_folder(run, study, out)
     own = folder.resolve() == Path(run).resolve()
-    predictor = load(run, device)
+    predictor = load(run, device, raw=True)
+    reliability = predictor.bundle.reliability
+    if wanted:
+        reliability = _fit(predictor, Path(run), wanted, data_root, skip_bad, cache)
     data = load_studies(
         predictor, Path(run), None if study is None else Path(study), split, data_root, skip_bad=skip_bad, cache=cache
     )
@@ -84,8 +95,12 @@ def evaluate(
     plan = plan_predictions(data, [*(hidden for of in shares.values() for hidden in of.values()), *sets])
     with progress("Predicting studies", len(data) + sum(len(hidden.rows) for hidden in plan)) as advance:
         predict = partial(_predict, predictor, data, advance)
-        probabilities = predict(np.arange(len(data)), ())
-        answers = predict_hidden(plan, probabilities, predict)
+        raw = predict(np.arange(len(data)), ())
+        answers = predict_hidden(plan, raw, predict)
+    probabilities = raw
+    if reliability is not None:
+        probabilities = reliability.calibrate(raw)
+        answers = {hidden: reliability.calibrate(of) for hidden, of in answers.items()}
     result = {
         "format": FORMAT,
         "mailnet": mailnet.__version__,
@@ -106,6 +121,11 @@ def evaluate(
         "tasks": _tasks(data, probabilities, measured, settings),
         "subgroups": subgroup_tables(data, probabilities, measured),
         "modalities": modality_tables(data, shares, answers, measured),
+        "selective": selective_tables(data, probabilities),
+        "reliability": None
+        if reliability is None
+        else reliability_tables(data, raw, probabilities, reliability, measured),
+        **({"gaps": gap_tables(data, probabilities, settings)} if gaps else {}),
         **({"absent": absent_table(data, sets, answers, measured)} if absent else {}),
     }
     if not own:
@@ -114,6 +134,26 @@ def evaluate(
         prediction_table(data, probabilities).to_parquet(temporary, index=False)
     write_json(folder / "evaluation.json", result)
     return result
+
+
+def _fit(
+    predictor: Predictor,
+    run: Path,
+    wanted: Wanted,
+    data_root: str | Path | None,
+    skip_bad: bool,
+    cache: str | Path | None,
+) -> Reliability:
+    """Fit what is wanted on the run's validation studies, and write it into its bundle."""
+    data = load_studies(predictor, run, None, "val", data_root, skip_bad=skip_bad, cache=cache)
+    with progress("Predicting validation studies", len(data)) as advance:
+        raw = _predict(predictor, data, advance, np.arange(len(data)), ())
+    try:
+        found = fit_reliability(predictor.bundle.reliability, data, raw, wanted, data.config.evaluation.seed)
+    except ValueError as error:
+        raise ConfigError(str(error), remedy="See 'mailnet evaluate --help'") from error
+    write_reliability(find_bundle(run), found)
+    return found
 
 
 def _predict(

@@ -95,12 +95,13 @@ def _tasks(
 ) -> dict[str, Any]:
     found = {}
     for task in data.tasks:
-        if _labelled(data, task, rows).any():
+        if labelled(data, task, rows).any():
             result = measured(task, probabilities[task][rows], rows)
             found[task] = {**result, "small": result["n"] < SMALL_GROUP}
     return found
 
 
-def _labelled(data: StudyData, task: str, rows: np.ndarray) -> np.ndarray:
+def labelled(data: StudyData, task: str, rows: np.ndarray) -> np.ndarray:
+    """Return (n,) bool, which of some studies have a label of a task."""
     labels = data.labels[task][rows]
     return np.asarray(np.isfinite(labels).any(1) if labels.ndim == 2 else labels >= 0)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from mailnet.metrics.multilabel import MultiLabel
 from mailnet.metrics.single import SingleLabel
 from mailnet.metrics.values import Array, Statistics, Values
 from mailnet.specs import TaskSpec
+
+# From how often each study counts, (D, N), to (D,).
+Metric: TypeAlias = Callable[[Array], Array]
 
 BINS = 15
 QUICK = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc")
@@ -133,6 +137,29 @@ def redraws(
     statistics = _statistics(probabilities[known], labels[known], spec, BINS)
     own = None if groups is None else np.asarray(groups)[known]
     return _redrawn(statistics, int(known.sum()), own, bootstrap, seed).overall
+
+
+def weighted_metric(name: str, probabilities: Array, labels: Array, spec: TaskSpec, *, bins: int = BINS) -> Metric:
+    """Return a metric of all studies together as a function of how often each counts.
+
+    Args:
+        name: As ``measure`` names it.
+        probabilities: (N, K).
+        labels: (N,) int with -1 where unknown, or (N, K) with NaN for multilabel; those studies count for nothing.
+        spec: The task.
+        bins: Bins of the calibration error.
+
+    Returns:
+        From weights (D, N) to values (D,), NaN where it is not defined.
+
+    Raises:
+        ValueError: Probabilities or labels do not fit the task.
+    """
+    known = _known_studies(probabilities, labels, spec)
+    if not known.any():
+        return lambda weights: np.full(len(weights), np.nan)
+    statistics = _statistics(probabilities[known], labels[known], spec, bins)
+    return lambda weights: statistics(weights[:, known]).overall[name]
 
 
 def _redrawn(statistics: Statistics, studies: int, groups: Array | None, bootstrap: int, seed: int) -> Values:

@@ -1,0 +1,45 @@
+"""Fairness: how far subgroups of patients lie apart, in every metric that a reader would ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mailnet.data.config import EvaluationConfig
+from mailnet.data.study import StudyData
+from mailnet.metrics import weighted_metric
+from mailnet.trust.fairness import measure_gap
+
+COMPARED = ("balanced_accuracy", "macro_auroc", "ece")
+
+
+def gap_tables(
+    data: StudyData, probabilities: Mapping[str, np.ndarray], settings: EvaluationConfig
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return column -> task -> metric -> the gap between the column's subgroups, with each group's value.
+
+    Args:
+        data: The studies.
+        probabilities: Task -> (N, K).
+        settings: Draws of the intervals, bins and seed.
+    """
+    patients = data.frame["group"].to_numpy(dtype=str)
+    return {
+        column: {
+            task: {
+                name: measure_gap(
+                    weighted_metric(name, probabilities[task], data.labels[task], spec, bins=settings.bins),
+                    data.frame[f"subgroup:{column}"].astype(str).to_numpy(),
+                    patients=patients,
+                    bootstrap=settings.bootstrap,
+                    permutations=settings.bootstrap,
+                    seed=settings.seed,
+                ).as_dict()
+                for name in COMPARED
+            }
+            for task, spec in data.tasks.items()
+        }
+        for column in data.config.subgroups
+    }

@@ -1,0 +1,208 @@
+"""Calibration, prediction sets and abstention of a run: fitted on validation studies, measured on others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mailnet.bundle.reliability import REORDERING, Reliability, least_confidence
+from mailnet.data.study import StudyData
+from mailnet.evaluation.tables import Measure, labelled
+from mailnet.specs import TaskSpec
+from mailnet.trust.abstain import abstain_threshold
+from mailnet.trust.conformal import fit_sets
+from mailnet.trust.coverage import measure_coverage, measure_sets
+from mailnet.trust.fitting import fit_calibrator
+from mailnet.trust.selective import risk_coverage
+from mailnet.trust.uncertainty import wrong_of
+
+SHOWN = ("ece", "adaptive_ece", "brier", "nll")
+DIVISIONS = 100
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be fitted; what is None stays as the bundle has it.
+
+    Args:
+        calibration: ``temperature``, ``vector``, ``isotonic`` or ``none``.
+        alphas: Prediction sets that miss the true answer with at most these chances.
+        score: Of the sets, ``lac``, ``aps`` or ``raps``.
+        by: None, or ``class`` for sets whose promise holds for each class.
+        risk: Share of wrong answers above which the model shall rather not answer.
+    """
+
+    calibration: str | None = None
+    alphas: Sequence[float] | None = None
+    score: str = "lac"
+    by: str | None = None
+    risk: float | None = None
+
+    def __bool__(self) -> bool:
+        return self.calibration is not None or self.alphas is not None or self.risk is not None
+
+
+def fit_reliability(
+    before: Reliability | None, data: StudyData, raw: Mapping[str, np.ndarray], wanted: Wanted, seed: int
+) -> Reliability:
+    """Fit what is wanted on validation studies.
+
+    A new calibration that may change answers takes a random half of the patients, and makes sets and thresholds void
+    that are not fitted anew.
+
+    Args:
+        before: What the model has.
+        data: Validation studies.
+        raw: Task -> (N, K) as the network gives them.
+        wanted: What to fit.
+        seed: Of the division of patients.
+
+    Raises:
+        ValueError: A calibration that a task cannot have, or numbers out of range.
+    """
+    patients = _patients(data)
+    found = before or Reliability()
+    units = np.unique(patients)
+    first = np.isin(patients, np.random.default_rng(seed).permutation(units)[: len(units) // 2])
+    everybody = np.ones(len(patients), bool)
+    if wanted.calibration is not None:
+        rows = first if wanted.calibration in REORDERING else everybody
+        void = wanted.calibration in REORDERING or any(one.method in REORDERING for one in found.calibrators.values())
+        found = Reliability(
+            {
+                task: fit_calibrator(
+                    raw[task][rows],
+                    data.labels[task][rows],
+                    spec,
+                    _possible(wanted.calibration, spec),
+                    patients=patients[rows],
+                )
+                for task, spec in data.tasks.items()
+            },
+            {} if void else found.sets,
+            {} if void else found.abstentions,
+        )
+    sets, abstentions = dict(found.sets), dict(found.abstentions)
+    for task, spec in data.tasks.items():
+        calibrator = found.calibrators.get(task)
+        rows = ~first if calibrator is not None and calibrator.method in REORDERING else everybody
+        values, labels = found.read(task, raw[task][rows]), data.labels[task][rows]
+        if wanted.alphas is not None:
+            sets[task] = tuple(
+                fit_sets(values, labels, spec, alpha, wanted.score, by=wanted.by, patients=patients[rows])
+                for alpha in wanted.alphas
+            )
+        if wanted.risk is not None:
+            abstentions[task] = abstain_threshold(
+                least_confidence(values, spec), _wrong(values, labels, spec), wanted.risk, patients=patients[rows]
+            )
+    return replace(found, sets=sets, abstentions=abstentions)
+
+
+def reliability_tables(
+    data: StudyData,
+    raw: Mapping[str, np.ndarray],
+    calibrated: Mapping[str, np.ndarray],
+    reliability: Reliability,
+    measured: Measure,
+) -> dict[str, Any]:
+    """Return what ``evaluation.json`` says of a model's reliability.
+
+    Args:
+        data: The studies measured.
+        raw: Task -> (N, K) as the network gives them.
+        calibrated: The same, calibrated.
+        reliability: What was fitted.
+        measured: Measures a task.
+
+    Returns:
+        ``split`` it was fitted on; ``calibration`` (task -> method, temperature, reason, ``before`` and ``after``),
+        ``sets`` (task -> one entry an alpha: promise, notes, coverage of the model's sets, ``divisions`` of the
+        measured studies into calibration and test with one threshold and with one a class) and ``abstention`` (task ->
+        threshold, promise, and what it comes to on the measured studies).
+    """
+    rows, patients = np.arange(len(data)), _patients(data)
+    columns = {name: data.frame[f"subgroup:{name}"].astype(str).to_numpy() for name in data.config.subgroups}
+    calibration = {}
+    for task, one in reliability.calibrators.items():
+        several = {"before": raw, "after": calibrated}
+        calibration[task] = {
+            **{key: getattr(one, key) for key in ("method", "reason", "studies", "patients")},
+            "temperature": list(one.temperature),
+            **{key: _shown(measured(task, values[task], rows)) for key, values in several.items()},
+        }
+    sets: dict[str, list[dict[str, Any]]] = {}
+    for task, several_sets in reliability.sets.items():
+        values, labels = reliability.read(task, raw[task]), data.labels[task]
+        if len(np.unique(patients[labelled(data, task, rows)])) < 2:
+            continue
+        sets[task] = [
+            {
+                "alpha": one.alpha,
+                "score": one.score,
+                "by": one.by,
+                "promise": one.promise,
+                "notes": list(one.notes),
+                "measured": measure_sets(one, values, labels, patients=patients, subgroups=columns).as_dict(),
+                "divisions": {
+                    by: measure_coverage(values, labels, data.tasks[task], one.alpha, one.score, by=by,
+                                         patients=patients, subgroups=columns, divisions=DIVISIONS).as_dict()
+                    for by in ("all", "class")
+                },
+            }
+            for one in several_sets
+        ]  # fmt: skip
+    return {
+        "split": reliability.split,
+        "calibration": calibration,
+        "sets": sets,
+        "abstention": {
+            task: {**one.as_dict(), "promise": one.promise, "measured": _abstained(data, raw, reliability, task)}
+            for task, one in reliability.abstentions.items()
+        },
+    }
+
+
+def selective_tables(data: StudyData, probabilities: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Return task -> risk-coverage curve of the probability of the answer, None where no study has a label."""
+    found = {}
+    for task, spec in data.tasks.items():
+        values = probabilities[task]
+        curve = risk_coverage(least_confidence(values, spec), _wrong(values, data.labels[task], spec))
+        found[task] = None if curve is None else curve.as_dict()
+    return found
+
+
+def _abstained(data: StudyData, raw: Mapping[str, np.ndarray], reliability: Reliability, task: str) -> dict[str, Any]:
+    answered = reliability.answered({task: raw[task]}, data.tasks)[task]
+    wrong = _wrong(reliability.read(task, raw[task]), data.labels[task], data.tasks[task])
+    known = np.isfinite(wrong)
+    given = wrong[known & answered]
+    return {
+        "coverage": float(answered[known].mean()) if known.any() else None,
+        "wrong": float(given.mean()) if len(given) else None,
+        "answered": len(given),
+        "studies": int(known.sum()),
+    }
+
+
+def _wrong(probabilities: np.ndarray, labels: np.ndarray, spec: TaskSpec) -> np.ndarray:
+    """Return (N,) 1 where the answer, of a multilabel task any of its labels, is wrong; NaN where that is unknown."""
+    wrong = wrong_of(probabilities, labels, spec)
+    return np.asarray(wrong.max(1) if wrong.ndim == 2 else wrong)
+
+
+def _possible(method: str, spec: TaskSpec) -> str:
+    # A study may have a binary task beside others, for which isotonic regression is not defined.
+    return "temperature" if method == "isotonic" and spec.kind not in ("binary", "multilabel") else method
+
+
+def _shown(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: found["metrics"][name] for name in SHOWN if name in found["metrics"]}
+
+
+def _patients(data: StudyData) -> np.ndarray:
+    return data.frame["group"].to_numpy(dtype=str)
