@@ -140,7 +140,7 @@ def test_images_are_shown_with_their_change_magnified_alike(tmp_path: Path) -> N
     page = written(tmp_path, card)
     assert page.count("data:image/jpeg") == 6
     assert "63-fold" in page
-    assert "Row 1,234" in page
+    assert "Row 1234 of the manifest's table" in page.replace("&#39;", "'")
     (tmp_path / "robustness_examples.npz").write_bytes(b"damaged")
     assert "data:image" not in written(tmp_path, card)
     (tmp_path / "robustness_examples.npz").unlink()
@@ -158,7 +158,7 @@ def test_radii_of_their_own_and_tables_are_named(tmp_path: Path) -> None:
     card["threat"] |= {"levels": [level], "middle": 0, "tables": {"clinic": {"radius": 0.1, "columns": ["age"]}}}
     card["cells"] = [cell(level, 0.5)]
     page = written(tmp_path, card)
-    assert "ct 2/255, mri 4/255, clinic 0.1" in page
+    assert '<th scope="row" class="radius">ct 2/255, mri 4/255</th>' in page
     assert "0.1 standard deviations" in page
 
 
@@ -184,3 +184,23 @@ def test_an_attacker_of_all_tasks_at_once_is_said(tmp_path: Path) -> None:
     assert "another is after all at once" not in written(tmp_path, card)
     card["cells"].append(card["cells"][0] | {"tasks": ["finding", "extent"]})
     assert "another is after all at once" in written(tmp_path, card)
+
+
+@pytest.mark.parametrize("random", [False, True])
+def test_what_is_left_of_all_tasks_at_once_has_a_heading_of_its_own(random: bool, tmp_path: Path) -> None:
+    card = make_card(random)
+    card["tasks"]["extent"] = card["tasks"]["finding"]
+    for each in card["cells"]:
+        each["figures"]["extent"] = each["figures"]["finding"]
+    assert "All tasks at once" not in written(tmp_path, card)
+    found = {"n": 200, "clean": {"accuracy": share(0.97)}, "robust": {"accuracy": share(0.713)}}
+    card["cells"] += [
+        each | {"tasks": ["finding", "extent"], "at_once": found}
+        for each in card["cells"]
+        if each["noise"] in (None, "sample") and len(each["eps"]) > 1
+    ]
+    page = written(tmp_path, card)
+    assert "<h3>All tasks at once</h3>" in page
+    assert page.index("All tasks at once") > page.index("extent")
+    for words in ("97.0%", "71.3%", "66.3 to 76.3%", "Any answer right"):
+        assert words in page, words

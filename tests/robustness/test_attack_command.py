@@ -109,9 +109,32 @@ def test_levels_and_tables_are_read() -> None:
         read_levels(["ct=0.1", "ct=0.2", "mri=0.1", "mri=0.2", "mri=0.3"])
 
 
+NOTHING: dict[str, Any] = {"audit": None, "reasons": [], "threat": {"tables": {}}}
+
+
+def test_all_tasks_at_once_have_a_table_of_their_own(mailnet: Command, tmp_path: Path) -> None:
+    run = write_linear_run(tmp_path / "linear", studies=12)
+    status, out, err = mailnet(
+        "attack", run, "--suite", "quick", "--eps", "1/255", "--together", "--table", "clinic=0.1"
+    )
+    assert status == 0, err
+    assert "all tasks at once (test studies, linf)" in out
+    assert "any answer right" in out
+    assert "clinic by up to 0.1 standard deviations" in err
+    card = json.loads((run / "robustness.json").read_text())
+    alone, both = [cell for cell in card["cells"] if len(cell["tasks"]) == 1], card["cells"][-1]
+    assert [cell["at_once"] for cell in alone] == [None, None]
+    found = both["at_once"]
+    assert found["robust"]["accuracy"]["low"] <= found["robust"]["accuracy"]["value"]
+    assert found["robust"]["accuracy"]["value"] == pytest.approx(both["standing"]["after"][-1]["standing"])
+    assert found["clean"]["accuracy"]["value"] == pytest.approx(both["standing"]["start"])
+    for task in card["tasks"]:  # who is after all must break more than who is after one
+        assert found["robust"]["accuracy"]["value"] >= both["figures"][task]["robust"]["accuracy"]["value"]
+
+
 def test_too_few_draws_are_said() -> None:
     found: dict[str, Any] = {"cosine": 0.03, "draws": 50, "reached": 0.78, "wanted": 138, "aim": 0.9, "capped": True}
-    (line,) = notes({"alignment": found, "audit": None, "reasons": []})
+    (line,) = notes(NOTHING | {"alignment": found})
     assert "The aim takes 138 draws" in line
-    (line,) = notes({"alignment": found | {"capped": False}, "audit": None, "reasons": []})
+    (line,) = notes(NOTHING | {"alignment": found | {"capped": False}})
     assert "The aim takes" not in line

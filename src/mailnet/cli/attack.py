@@ -78,6 +78,10 @@ def print_attack(card: Mapping[str, Any], folder: Path) -> None:
         rows = [_row(cell, task, card) for cell in card["cells"] if task in cell["figures"]]
         title = f"{task} ({card['split']} studies, {card['threat']['norm']})"
         print_table(title, ["eps", "changed", "n", "clean", "robust accuracy", "robust balanced"], rows)
+    if together := [cell for cell in card["cells"] if cell.get("at_once")]:
+        rows = [_row({**cell, "tasks": [""], "figures": {"": cell["at_once"]}}, "", card)[:-1] for cell in together]
+        title = f"all tasks at once ({card['split']} studies, {card['threat']['norm']})"
+        print_table(title, ["eps", "changed", "n", "clean", "any answer right"], rows)
     for line in notes(card):
         say(line)
     say(f"Written: {folder / 'robustness.json'}")
@@ -85,7 +89,10 @@ def print_attack(card: Mapping[str, Any], folder: Path) -> None:
 
 def notes(card: Mapping[str, Any]) -> list[str]:
     """Return what a reader of the figures must know, a line each."""
-    lines = []
+    lines = [
+        f"The attacker also changes the numbers of {name} by up to {table['radius']:g} standard deviations."
+        for name, table in card["threat"]["tables"].items()
+    ]
     found = card["alignment"]
     if found is not None:
         text = (
@@ -122,16 +129,21 @@ def _row(cell: Mapping[str, Any], task: str, card: Mapping[str, Any]) -> list[st
     if cell["noise"] in ("off", "known seed"):
         words.append({"off": "noise off", "known seed": "seed known"}[cell["noise"]])
     return [
-        radius_text(cell["eps"], cell["norm"], card["threat"]["tables"]),
+        radius_text(_images(cell["eps"], card), cell["norm"], card["threat"]["tables"]),
         ", ".join(words) or cell["held"][0],
         str(found["n"]),
         _cell(found["clean"]["accuracy"], interval=False),
         _cell(found["robust"]["accuracy"]),
-        _cell(found["robust"]["balanced_accuracy"]),
+        _cell(found["robust"].get("balanced_accuracy")),
     ]
 
 
-def _cell(estimate: Mapping[str, float] | None, interval: bool = True) -> str:
+def _images(radii: Mapping[str, float], card: Mapping[str, Any]) -> Mapping[str, float]:
+    """The radii of images; those of tables are the same at every level, and said once."""
+    return {name: radius for name, radius in radii.items() if name not in card["threat"]["tables"]} or radii
+
+
+def _cell(estimate: Mapping[str, Any] | None, interval: bool = True) -> str:
     if estimate is None or not math.isfinite(estimate["value"]):
         return "-"
     text = f"{100 * estimate['value']:.1f}%"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ WAYS = {
 }
 NOISE = (None, "sample", "off", "known seed")
 METRICS = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"}
+AT_ONCE, ANY = "All tasks at once", "any answer right"
 Cells = Sequence[Mapping[str, Any]]
 
 
@@ -56,6 +57,7 @@ class TaskView:
         rows: Radius and an estimate a column.
         bars: What else was measured at the middle radius.
         steps: Radius, what stands before, and what each attack left, with its cost.
+        note: What must be known to read it.
     """
 
     name: str
@@ -65,6 +67,7 @@ class TaskView:
     rows: list[tuple[str, list[words.Estimate | None]]]
     bars: list[Bar]
     steps: list[tuple[str, Mapping[str, Any]]]
+    note: str = ""
 
 
 def render_robustness(run: Path, config: StudyConfig) -> Markup | None:
@@ -89,7 +92,7 @@ def render_robustness(run: Path, config: StudyConfig) -> Markup | None:
     examples, factor = read_attacked(run, card, config)
     view = {
         "card": card,
-        "tasks": [_task(name, card) for name in card["tasks"]],
+        "tasks": [*(_task(name, card) for name in card["tasks"]), *_at_once(card)],
         "held": words.listing(list(card["threat"]["levels"][card["threat"]["middle"]])),
         "middle": _radius(card["threat"]["levels"][card["threat"]["middle"]], card),
         "together": len({len(cell["tasks"]) for cell in card["cells"]}) > 1,
@@ -112,7 +115,7 @@ def _task(name: str, card: Mapping[str, Any]) -> TaskView:
     own = [cell for cell in every if len(cell["tasks"]) == least]
     whole = card["threat"]["levels"][card["threat"]["middle"]]
     curve = [cell for cell in own if cell["noise"] in (None, "sample") and cell["eps"] in card["threat"]["levels"]]
-    radii = [_largest(cell["eps"], card) for cell in curve]
+    radii = [max(_images(cell["eps"], card).values()) for cell in curve]  # where a level is drawn
     lines, series = _lines(name, curve, radii, card["random"])
     unit = 255 if card["threat"]["norm"] == "linf" else 1
     ticks = [(0.0, "0"), *((radius, f"{unit * radius:.3g}") for radius in radii)]
@@ -126,9 +129,23 @@ def _task(name: str, card: Mapping[str, Any]) -> TaskView:
                     [(_radius(cell["eps"], card), cell["standing"]) for cell in curve])  # fmt: skip
 
 
+def _at_once(card: Mapping[str, Any]) -> list[TaskView]:
+    """All tasks as if they were one, which stands while any answer is right; nothing where no attacker wants that."""
+    cells = [
+        {**cell, "figures": {AT_ONCE: {"n": found["n"], "ways": None, **{
+            point: {"balanced_accuracy": None, **found[point]} for point in ("clean", "robust")
+        }}}}
+        for cell in card["cells"] if (found := cell.get("at_once"))
+    ]  # fmt: skip
+    if not cells:
+        return []
+    note = "The attacker of all tasks has broken a study where every answer is wrong; it counts while any is right."
+    return [replace(_task(AT_ONCE, {**card, "cells": cells}), series=[ANY], columns=[ANY], note=note)]
+
+
 def _picked(found: Mapping[str, Any], random: bool) -> list[tuple[str, Mapping[str, Any], str]]:
     """Name, clean and robust figures, and metric of each line and column."""
-    if random:
+    if random and found["ways"] is not None:
         ways = {"single": found, **found["ways"]}
         return [(WAYS[way], ways[way], "accuracy") for way in WAYS]
     return [(label, found, metric) for metric, label in METRICS.items() if found["robust"][metric] is not None]
@@ -200,14 +217,13 @@ def _spoken(name: str, cell: Mapping[str, Any], whole: Mapping[str, float]) -> s
     return ", ".join(parts) or words.listing(list(whole))
 
 
-def _largest(radii: Mapping[str, float], card: Mapping[str, Any]) -> float:
-    """The radius that a level is drawn at: the largest of images, where there are any."""
-    images = [radius for name, radius in radii.items() if name not in card["threat"]["tables"]]
-    return max(images or radii.values())
+def _images(radii: Mapping[str, float], card: Mapping[str, Any]) -> Mapping[str, float]:
+    """The radii of images, where there are any; those of tables are the same at every level, and said once."""
+    return {name: radius for name, radius in radii.items() if name not in card["threat"]["tables"]} or radii
 
 
 def _radius(radii: Mapping[str, float], card: Mapping[str, Any]) -> str:
-    return radius_text(radii, card["threat"]["norm"], card["threat"]["tables"])
+    return radius_text(_images(radii, card), card["threat"]["norm"], card["threat"]["tables"])
 
 
 def _figure(figure: Mapping[str, Any]) -> str:

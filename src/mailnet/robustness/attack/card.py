@@ -16,6 +16,7 @@ from mailnet.data.config import load_config
 from mailnet.data.study import StudyData
 from mailnet.robustness.attack.cells import Cell
 from mailnet.robustness.attack.score import WAYS
+from mailnet.robustness.attack.studies import known_labels
 from mailnet.robustness.attack.suites import get_suite
 from mailnet.robustness.figures import figures
 
@@ -77,6 +78,7 @@ def describe_cell(
 
     Returns:
         The threat; ``n`` studies and in how many of them the attacker holds something; ``figures`` of each task;
+        ``at_once``, in how many studies any answer is right, None where no study is asked two tasks at once;
         ``standing``, the share of studies that is not broken as the suite begins and after each attack.
     """
     own = [part for part in found if f"{number}.rows" in part]
@@ -94,6 +96,7 @@ def describe_cell(
         "n": len(rows),
         "n_held": int(held.sum()),
         "figures": {task: _figures(cell, number, task, data, rows, own, redraws) for task in cell.tasks},
+        "at_once": _at_once(cell, number, data, rows, own),
         "standing": {
             "start": round(after[0], DIGITS),
             "after": [
@@ -129,6 +132,20 @@ def _figures(
     single = found.pop("single")
     others = {way: {point: both[point] for point in ("clean", "robust")} for way, both in found.items()}
     return {**single, "ways": others or None, **({"redraws": drawn} if redraws else {})}
+
+
+def _at_once(
+    cell: Cell, number: int, data: StudyData, rows: np.ndarray, own: Sequence[Mapping[str, Tensor]]
+) -> dict[str, Any] | None:
+    if bool((known_labels(data, cell.tasks)[:, rows].sum(0) <= 1).all()):
+        return None
+    found: dict[str, Any] = {}
+    for point in ("clean", "robust"):
+        # A task whose label is not known has no say in it.
+        right = np.fmax.reduce([_joined(own, f"{number}.{point}.{task}") for task in cell.tasks])
+        measured = _measured(right, np.zeros((len(rows), 1)), data, rows)
+        found |= {"n": measured["n"], point: _rounded({"accuracy": measured["accuracy"]})}
+    return found
 
 
 def _measured(
