@@ -69,6 +69,8 @@ def test_coverage_lies_in_its_interval(by: str | None) -> None:
         for cell in cells.values():
             assert cell.inside is (True if promised else None)
     assert len(found.groups) == (3 if by == "group" else 0)
+    if by is None:
+        assert measure_coverage(p, y, FOUR, by="all", empty="keep", subgroups={"site": sites}) == found
     assert json.dumps(found.as_dict(), allow_nan=False)
 
 
@@ -88,6 +90,15 @@ def test_filled_sets_hold_more_than_promised() -> None:
     assert found.overall.kept
     assert found.overall.inside is False
     assert found.overall.size == pytest.approx(1)
+
+
+def test_a_rare_class_is_in_every_set() -> None:
+    p, y = drawn(400)
+    rare = np.flatnonzero(y == 3)[6:]
+    y[rare] = 0
+    found = measure_coverage(p, y, FOUR, by="class", empty="keep").classes["d"]
+    assert (found.coverage, found.low, found.high, found.inside) == (1, 1, 1, True)
+    assert found.tested == pytest.approx(3, abs=0.5)
 
 
 def test_studies_of_a_patient_are_not_divided() -> None:

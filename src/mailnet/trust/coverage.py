@@ -112,6 +112,7 @@ def measure_coverage(
         )
     random = np.random.default_rng(seed)
     half = min(max(round(share * units), 1), units - 1)
+    by = None if isinstance(by, str) and by == "all" else by
     groups = None if by is None or isinstance(by, str) else read_names(by, len(values), "groups").astype(str)
     tally = Tally(spec, answers, by if groups is None else groups, _columns(subgroups, len(values)))
     for _ in range(divisions):

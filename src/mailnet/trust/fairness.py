@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -38,12 +37,12 @@ class Gap:
 
     Args:
         value: Highest less lowest of the groups' values; None where fewer than two groups can be judged.
-        low: Of its 95% interval, corrected for the bias that a highest and a lowest of noisy values have (Efron 1987);
-            None where there is none.
+        low: Of its 95% interval, 0 or above; None where there is none. It is the basic bootstrap interval (Davison and
+            Hinkley 1997): the highest less the lowest of redrawn values is larger than that of the true ones, and
+            percentiles alone would never reach 0. With many subgroups it is still somewhat too high.
         high: Likewise.
-        chance: Chance of a gap as large or larger if subgroups were dealt to patients at random (permutation test). The
-            interval of a gap hardly ever holds 0, even where there is no gap, since none is below it; this tells.
-            None where a patient has studies in several subgroups.
+        chance: Chance of a gap as large or larger if subgroups were dealt to patients at random (permutation test),
+            which is exact for any number of subgroups. None where a patient has studies in several of them.
         lowest: The group with the lowest value.
         highest: The group with the highest value.
         groups: The groups that were judged.
@@ -132,7 +131,7 @@ def measure_gap(
         return Gap(None, None, None, None, None, None, groups, smallest, left_out)
     ordered = sorted(judged, key=lambda name: alone[name])
     value = alone[ordered[-1]] - alone[ordered[0]]
-    low, high = _corrected(drawn.max(0) - drawn.min(0), value)
+    low, high = _reflected(drawn.max(0) - drawn.min(0), value)
     chance = _chance(metric, value, [masks[name] for name in judged], member, permutations, random)
     return Gap(value, low, high, chance, ordered[0], ordered[-1], groups, smallest, left_out)
 
@@ -166,17 +165,12 @@ def _interval(draws: Array) -> tuple[float | None, float | None]:
     return float(low), float(high)
 
 
-def _corrected(draws: Array, value: float) -> tuple[float | None, float | None]:
-    """Return the bias-corrected percentile interval: shifted by how far from the middle of the draws the value lies."""
-    defined = _defined(draws)
-    if defined is None:
+def _reflected(draws: Array, value: float) -> tuple[float | None, float | None]:
+    """Return the basic bootstrap interval, the percentiles of the draws reflected at the value, never below 0."""
+    low, high = _interval(draws)
+    if low is None or high is None:
         return None, None
-    normal = NormalDist()
-    below = (float((defined < value).sum()) + 0.5 * float((defined == value).sum())) / len(defined)
-    shift = 2 * normal.inv_cdf(min(max(below, 1 / (len(defined) + 1)), len(defined) / (len(defined) + 1)))
-    ends = [normal.cdf(shift + normal.inv_cdf(tail)) for tail in ((1 - LEVEL) / 2, (1 + LEVEL) / 2)]
-    low, high = np.quantile(defined, ends)
-    return float(low), float(high)
+    return max(2 * value - high, 0.0), max(2 * value - low, 0.0)
 
 
 def _chance(

@@ -38,10 +38,10 @@ class ConformalSets:
 
     LAC sets of a network that is right more often than 1 - alpha can be empty. ``empty`` says what becomes of those:
     ``top`` (the default) puts the most probable answer in, ``all`` every answer, ``keep`` leaves them. All keep the
-    promise. The default is the first, since a reader who is shown no answer can do nothing with it, since the set then
-    always holds the answer the network gives, and since ``all`` would make a network seem the less sure the better it
-    is. An empty set is also a sign of an unusual study: ``unanswered`` finds it. APS and RAPS sets, being without
-    chance, are never empty.
+    promise. The default is the first, since a reader who is shown no answer can do nothing with it, since sets with one
+    threshold then always hold the answer the network gives, and since ``all`` would make a network seem the less sure
+    the better it is. An empty set is also a sign of an unusual study: ``unanswered`` finds it. APS and RAPS sets with
+    one threshold, being without chance, are never empty.
 
     APS and RAPS are deterministic unless ``uniform`` numbers were given: the same study always gets the same set. The
     price is that they hold the true answer somewhat more often than is promised.
@@ -177,10 +177,10 @@ class ConformalSets:
     def from_dict(values: object) -> ConformalSets:
         """Return what ``as_dict`` wrote; ValueError where it was changed to something else."""
         read = read_fields(values, "sets", ConformalSets.__dataclass_fields__)
-        if not isinstance(read["spec"], dict):
-            raise ValueError("sets: spec must be an object")
+        given = read_fields(read["spec"], "sets: spec", TaskSpec.__dataclass_fields__)
+        read_texts(given["classes"], "sets: classes")
         return ConformalSets(
-            spec=from_dict(TaskSpec, read["spec"]),
+            spec=from_dict(TaskSpec, given),
             alpha=read_number(read["alpha"], "sets: alpha"),
             score=read_choice(read["score"], "sets: score", SCORES),
             by=read_choice(read["by"], "sets: by", BY),
