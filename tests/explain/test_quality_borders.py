@@ -69,6 +69,14 @@ def test_random_maps_are_smooth_and_repeat_with_their_generator() -> None:
     assert first.diff(dim=2).abs().max() < 0.3
 
 
+def test_random_maps_are_highest_anywhere_alike() -> None:
+    maps = random_map((1000, 20, 20), torch.Generator().manual_seed(2))
+    frame = torch.ones(20, 20, dtype=torch.bool)
+    frame[3:-3, 3:-3] = False
+    share = frame.flatten()[maps.flatten(1).argmax(1)].float().mean()
+    assert share == pytest.approx(float(frame.float().mean()), abs=0.05)  # three standard errors
+
+
 def test_edges_and_intensity_find_a_bright_square() -> None:
     image = torch.zeros(1, 3, 32, 32)
     image[..., 12:20, 12:20] = 1

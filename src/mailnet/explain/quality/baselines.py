@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, TypeAlias, get_args
 
 import torch
@@ -43,8 +44,15 @@ def random_map(shape: tuple[int, ...], generator: torch.Generator | None = None,
     Returns:
         N maps from 0 to 1.
     """
-    noise = torch.randn((shape[0], 1, *shape[1:]), generator=generator)
-    found = blur(noise, smooth * min(shape[1:])).flatten(1)
+    sigma = smooth * min(shape[1:])
+    margin = math.ceil(3 * sigma)
+    found = torch.randn((shape[0], 1, *shape[1:]), generator=generator)
+    # Blurred as if each side went on at the opposite one, so that the highest spot lies anywhere alike: at a border
+    # where the field ends, it would lie far more often.
+    for axis, side in enumerate(shape[1:], start=2):
+        found = found.index_select(axis, torch.arange(-margin, side + margin) % side)
+    inside = tuple(slice(margin, margin + side) for side in shape[1:])
+    found = blur(found, sigma)[(slice(None), 0, *inside)].flatten(1)
     low, high = found.amin(1, keepdim=True), found.amax(1, keepdim=True)
     return ((found - low) / (high - low).clamp(min=1e-12)).reshape(shape)
 
