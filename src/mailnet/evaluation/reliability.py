@@ -148,9 +148,18 @@ def reliability_tables(
                 "notes": list(one.notes),
                 "measured": measure_sets(one, values, labels, patients=patients, subgroups=columns).as_dict(),
                 "divisions": {
-                    by: measure_coverage(values, labels, data.tasks[task], one.alpha, one.score, by=by,
-                                         patients=patients, subgroups=columns, divisions=DIVISIONS).as_dict()
-                    for by in ("all", "class")
+                    by or "all": measure_coverage(
+                        values,
+                        labels,
+                        data.tasks[task],
+                        one.alpha,
+                        one.score,
+                        by=by,
+                        patients=patients,
+                        subgroups=columns,
+                        divisions=DIVISIONS,
+                    ).as_dict()
+                    for by in (None, "class")
                 },
             }
             for one in several_sets

@@ -22,6 +22,7 @@ from mailnet.report.examples import find_examples
 from mailnet.report.figures import Figure, TaskFigures, task_figures
 from mailnet.report.files import RunFiles, read_run
 from mailnet.report.history import History, loss_chart, read_history, score_chart
+from mailnet.report.reliability import render_reliability
 from mailnet.report.results import SMALL_GROUP, Row, TaskResult, read_results
 from mailnet.report.robustness import render_robustness
 from mailnet.report.summary import summarise_data, summarise_model
@@ -67,7 +68,8 @@ def write_report(
     results = read_results(files.evaluation, files.predictions)
     examples = find_examples(files.config, results, files.predictions, data_root, cache)
     check = None if files.check is None else render_check(files.check)
-    sections = {"check": check, "damage": render_damage(run), "certificate": render_certificate(run),
+    sections = {"check": check, "reliability": render_reliability(files.evaluation),
+                 "damage": render_damage(run), "certificate": render_certificate(run),
                 "robustness": render_robustness(run, files.config)}  # fmt: skip
     write_text(target, _render(_context(files, results) | {"examples": examples, **sections}))
     return target

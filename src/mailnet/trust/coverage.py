@@ -100,6 +100,7 @@ def measure_coverage(
     Raises:
         ValueError: Wrong shapes or values, or fewer than two patients with a label.
     """
+    by = None if isinstance(by, str) and by == "all" else by
     values = read_probabilities(probabilities, spec)
     answers = read_answers(labels, spec, len(values))
     given = np.asarray(labels)
