@@ -193,6 +193,18 @@ def test_an_attacker_of_one_modality_need_not_break_everything() -> None:
     assert seen.passed
 
 
+def test_a_network_that_always_answers_the_same_is_not_taken_for_masked() -> None:
+    def narrow(x: torch.Tensor) -> torch.Tensor:
+        return 0.5 + 1e-4 * (x - 0.5) + 0.3 * torch.linspace(-1, 1, 32)
+
+    found = audit(Net(narrow))
+    seen = check(found, "reaches_zero")
+    assert seen.passed is None
+    assert seen.figure["accuracy"] == seen.figure["broken_by_nothing"] == 1
+    assert "No image at hand is answered otherwise" in seen.meaning
+    assert found.passed
+
+
 def test_what_says_nothing_is_refused() -> None:
     model = Net()
     batch = studies(model)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from masked import Net, studies
@@ -13,6 +15,7 @@ from mailnet.robustness.audit.curves import falls_with_radius, reaches_zero
 from mailnet.robustness.audit.effort import FULL, SHORT, Effort
 from mailnet.robustness.audit.points import allowed, points_hold
 from mailnet.robustness.audit.rivals import suite_leaves_no_more, white_box_beats_black_box
+from mailnet.robustness.audit.substitutes import with_substitutes
 
 EFFORT = Effort(studies=30, suite=SHORT, queries=20, together=7)
 THREAT = Threat("linf", {"ct": 0.05, "pet": 0.05})
@@ -96,12 +99,43 @@ def test_curves_that_rise_or_do_not_end_at_zero_are_seen() -> None:
     assert found.passed is False
     assert found.figure["rise_at"] == whole
     assert found.figure["largest_rise"] == pytest.approx(7 / n)
-    pretend(given, x, share(1), whole)
-    assert reaches_zero(given).passed is False
-    pretend(given, x, share(0), whole)
     given.__dict__["curve"] = {1.0: Left(x, share(15)), whole: Left(x, share(0))}
-    assert reaches_zero(given).passed
     assert falls_with_radius(given).passed
+
+
+@pytest.mark.parametrize("lacks", [False, True])
+def test_what_another_image_breaks_an_attack_may_not_leave(lacks: bool) -> None:
+    given = bench(lacks)
+    x, n, whole = given.problem.space.clean, len(given), given.whole()
+    given.__dict__["curve"] = {}
+    assert reaches_zero(given).passed
+    left = given.reference(whole)
+    pretend(given, torch.cat([x[:1], left.x[1:]]), torch.cat([torch.ones(1), left.share[1:]]), whole)
+    found = reaches_zero(given)
+    assert found.passed is False
+    assert found.figure["only_by_other_images"] == pytest.approx(1 / n)
+    assert found.figure["broken_by_nothing"] == 0
+    left = with_substitutes(given, whole, Left(x, torch.ones(n)))
+    assert bool(allowed(given.at(whole).space, left.x).all())
+    assert left.accuracy == 0
+    # Within the threat's radius other images are out of reach, and only as near as the ball lets them.
+    near = with_substitutes(given, 1.0, Left(x, torch.ones(n)))
+    assert bool(allowed(given.problem.space, near.x).all())
+    assert near.accuracy > 0.3
+
+
+def test_what_noise_leaves_whatever_is_shown_is_not_held_against_the_attack() -> None:
+    model = Net(noise=3.0)
+    problem = Problem(model, studies(model), THREAT, draws=5, generator=torch.Generator().manual_seed(0))
+    given = Bench(problem, random=True, sources=(), effort=replace(EFFORT, studies=12), seed=0)
+    x, whole = given.problem.space.clean, given.whole()
+    given.__dict__["curve"] = {}
+    pretend(given, x, torch.full((12,), 0.4), whole)
+    assert reaches_zero(given).passed  # no study stands, though draws are right at times
+    pretend(given, x, torch.ones(12), whole)
+    found = reaches_zero(given)
+    assert found.passed is False
+    assert found.figure["only_by_other_images"] > 0.5
 
 
 def test_attacks_that_found_less_than_weaker_ones_are_seen() -> None:

@@ -25,7 +25,7 @@ STEPS = 20  # of a climb that joins the suite
 SMALLEST = 0.25  # radius of the curve, as a multiple of the threat's
 # Shares of the studies that stand at the threat's radius: outside of these, attacks are compared at another one too.
 TELLING = (0.1, 0.9)
-# What may stand where anything goes; the noise of a random network is right at times.
+# Below half of this share of the studies the curve need not go on; the noise of a random network is right at times.
 FLOOR, RANDOM_FLOOR = 0.01, 0.05
 
 
@@ -73,7 +73,7 @@ class Bench:
         self.draws = problem.draws
         self.suite, self.floor = effort.suite, RANDOM_FLOOR if random else FLOOR
         problem.sure = random
-        self.problem = problem
+        self.problem = self.offered = problem
         share = self.score(problem, problem.space.clean)
         reachable = problem.known().any(0) & problem.space.free.any(1)
         chosen = (reachable & (share >= 0.5)).nonzero()[:, 0]

@@ -10,6 +10,7 @@ from scipy import stats
 from torch import Tensor
 
 TOLERANCE = 0.01  # of the studies, below which nothing is made of a difference
+SURE = 0.5  # shares of draws that are further apart than this are another answer
 LEVEL = 0.95
 
 

@@ -19,13 +19,12 @@ from mailnet.attacks import Problem, get_attack
 from mailnet.attacks.transfer import transfer
 from mailnet.robustness.attack.suites import Member
 from mailnet.robustness.audit.bench import TRAVEL, Bench, Left
-from mailnet.robustness.audit.check import Check, absent, beyond_chance, exceeds
+from mailnet.robustness.audit.check import SURE, Check, absent, beyond_chance, exceeds
 
 Found: TypeAlias = Callable[[float], Left]
 ALLOWED = "(1% allowed beyond chance)"
 CARRIED = 20  # steps on another network
 BLACK_BOX_DRAWS = 5  # of a random network, each question
-SURE = 0.5  # shares of draws that are further apart than this are another answer
 
 
 def iterative_beats_single_step(bench: Bench) -> Check:
