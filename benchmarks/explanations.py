@@ -26,7 +26,7 @@ from mailnet.nn.batch import Batch
 from mailnet.nn.layers import channels_last
 from mailnet.specs import ModalitySpec
 
-MAPS = ["grad_cam", "grad_cam_pp", "layer_cam"]
+MAPS = ["grad_cam", "grad_cam_pp", "layer_cam", "contrast_cam"]
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -86,6 +86,24 @@ def test_the_mean_of_a_map_is_what_the_modality_adds() -> None:
     torch.testing.assert_close(found.score, model(batch.inputs)["grade"].diff(dim=1)[:, 0].detach())
 
 
+def test_a_baseline_takes_away_what_it_has_as_well() -> None:
+    model = Convolutional()
+    batch = studies(model, absent={"photo": [1]})
+    grey = Batch({name: torch.full_like(x, 0.5) for name, x in batch.inputs.items()}, batch.present)
+    found = explain(model, batch, "grade", 1, "grad_cam", against="mean")
+    fused = explain(model, batch, "grade", 1, "contrast_cam", against="mean", stage=-1)
+    for name in NAMES:
+        a, g = by_hand(model, batch, name, 1)
+        base, _ = by_hand(model, grey, name, 1)
+        cam = (g.sum((2, 3), keepdim=True) * (a - base)).sum(1) * batch.present[name][:, None, None]
+        torch.testing.assert_close(found.maps[name], enlarged(cam, batch, name).clamp(min=0))
+        assert torch.equal(found.maps[name], fused.maps[name])
+    flat = Batch({name: torch.full_like(x, 0.3) for name, x in batch.inputs.items()}, batch.present)
+    nothing = explain(model, flat, "grade", 1, "contrast_cam")
+    for name in NAMES:
+        torch.testing.assert_close(nothing.maps[name], torch.zeros_like(nothing.maps[name]), rtol=0, atol=1e-6)
+
+
 def test_stages() -> None:
     model = Convolutional((CT,))
     batch = studies(model)
@@ -105,8 +123,9 @@ def test_stages() -> None:
         ({"stage": 2}, "no stage 2"),
         ({"stage": "best"}, "'last', 'fused' or a number"),
         ({"cells": 0}, "cells must be at least 1"),
+        ({"stage": "fused", "rectify": False}, "stages can be fused only"),
         ({"layers": {"ct": torch.nn.ReLU()}}, "none of the layers of modality 'ct'"),
-        ({"window": 0.2}, "has no option 'window'; it has stage, cells, rectify, layers"),
+        ({"window": 0.2}, "has no option 'window'; it has stage, cells, against, rectify, layers"),
     ],
 )
 def test_bad_options(options: dict[str, object], message: str) -> None:

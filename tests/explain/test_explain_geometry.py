@@ -99,7 +99,7 @@ class Detector(nn.Module):
 
 
 @pytest.mark.parametrize(
-    "method", ["grad_cam", "grad_cam_pp", "layer_cam", "integrated_gradients", "occlusion", "rise"]
+    "method", ["grad_cam", "grad_cam_pp", "layer_cam", "contrast_cam", "integrated_gradients", "occlusion", "rise"]
 )
 def test_a_bright_lesion_in_the_middle_lights_up_and_the_border_does_not(method: str) -> None:
     x = torch.full((1, 1, 64, 64), 0.3)

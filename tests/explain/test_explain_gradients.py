@@ -159,7 +159,7 @@ def test_modalities_that_are_not_asked_stay_as_they_are() -> None:
         ("occlusion", {"stride": 2.0}, "stride must be above 0"),
         ("rise", {"masks": 1}, "masks must be at least 2"),
         ("emcam", {}, "Linear has no EMCAM"),
-        ("shap", {}, "no method is named 'shap'; there are emcam, grad_cam"),
+        ("shap", {}, "no method is named 'shap'; there are contrast_cam, emcam, grad_cam"),
     ],
 )
 def test_bad_options(method: str, options: dict[str, Any], message: str) -> None:

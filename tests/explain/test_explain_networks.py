@@ -21,7 +21,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "rise": {"masks": 2},
 }
 SECOND = ModalitySpec("mr", size=(16, 16))
-MAPS = ("grad_cam", "grad_cam_pp", "layer_cam")
+MAPS = ("grad_cam", "grad_cam_pp", "layer_cam", "contrast_cam")
 SLOW = ("two_branch_resnet50", "two_branch_densenet121", "two_branch_efficientnet_b0")
 
 

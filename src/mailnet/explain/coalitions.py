@@ -63,7 +63,9 @@ def shapley(
     nobody, everybody = known((False,) * players), known((True,) * players)
     if players <= exact:
         return Shares(_exact(known, players), None, nobody, everybody)
-    orders = [torch.randperm(players, generator=generator).tolist() for _ in range(permutations)]
+    orders = [
+        torch.randperm(players, generator=generator, device=generator.device).tolist() for _ in range(permutations)
+    ]
     known.ask(itertools.chain.from_iterable(_joining(order) for order in orders))
     added = torch.zeros(permutations, players, len(nobody), dtype=torch.float64)
     for k, order in enumerate(orders):

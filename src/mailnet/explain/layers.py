@@ -9,10 +9,11 @@ without an entry is one that the network does not look at as an image.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,8 @@ from mailnet.explain.question import Question
 
 CELLS = 7  # an axis, of the coarsest stage that is looked at unless said otherwise
 WITHOUT_LAYERS = ("gradient", "integrated_gradients", "occlusion", "rise")
-Layers = Mapping[str, nn.Module | Sequence[nn.Module]]
+Layers: TypeAlias = Mapping[str, nn.Module | Sequence[nn.Module]]
+Grids: TypeAlias = dict[str, dict[tuple[int, ...], Tensor]]  # modality -> grid -> features
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,12 @@ class Stage:
     Args:
         features: (n, C, ...), as the network has them.
         gradient: (n, C, ...), of the score.
+        change: (n, C, ...), the features less those of the baseline; without one the features.
     """
 
     features: Tensor
     gradient: Tensor
+    change: Tensor
 
     @property
     def cells(self) -> int:
@@ -64,43 +68,62 @@ def layers_of(model: nn.Module, given: Layers | None = None) -> dict[str, list[n
     return found
 
 
-def differentiate(question: Question, wanted: Wanted, layers: Layers | None = None) -> dict[str, list[Stage]]:
+def differentiate(
+    question: Question,
+    wanted: Wanted,
+    layers: Layers | None = None,
+    against: Mapping[str, Tensor] | None = None,
+) -> dict[str, list[Stage]]:
     """Return modality -> its stages that are wanted, from fine to coarse: features, and the score's gradient by them.
 
-    One pass forward, and one backward as far as the finest of them. Modalities that the network does not look at are
-    left out.
+    One pass forward, and one backward as far as the finest of them; one more forward where there is a baseline.
+    Modalities that the network does not look at are left out.
 
     Args:
         question: What is asked.
         wanted: Which stages.
         layers: See ``layers_of``.
+        against: Modality -> (B, ...), the baseline's inputs.
 
     Raises:
         ValueError: The network has no layers, or not the stage that is wanted.
     """
     modules = layers_of(question.model, layers)
-    kept: dict[str, dict[tuple[int, ...], Tensor]] = {name: {} for name in question.images if name in modules}
-    hooks = [
-        module.register_forward_hook(partial(_keep, kept[name], name, list(question.specs).index(name), dims))
-        for name in kept
-        for module in modules[name]
-        for dims in [question.specs[name].spatial_dims]
-    ]
-    try:
-        with torch.enable_grad():
-            score = question.clean_score(_differentiable(question.batch.inputs)).sum()
-    finally:
-        for hook in hooks:
-            hook.remove()
+    modules = {name: several for name, several in modules.items() if name in question.images}
+    with torch.enable_grad(), _watched(question, modules) as kept:
+        score = question.clean_score(_differentiable(question.batch.inputs)).sum()
     chosen = [(name, features) for name, grids in kept.items() for features in wanted(name, list(grids.values()))]
     if not chosen:
         return {}
     slopes = torch.autograd.grad(score, [features for _, features in chosen], allow_unused=True)
+    base: Grids = {}
+    if against is not None:
+        with torch.no_grad(), _watched(question, modules) as base:
+            question.logits({**question.batch.inputs, **against})
     stages: dict[str, list[Stage]] = {}
     for (name, features), slope in zip(chosen, slopes, strict=True):
         gradient = torch.zeros_like(features) if slope is None else slope
-        stages.setdefault(name, []).append(Stage(features.detach(), gradient))
+        own = features.detach()
+        change = own - base[name][tuple(own.shape[2:])] if against is not None else own
+        stages.setdefault(name, []).append(Stage(own, gradient, change))
     return stages
+
+
+@contextmanager
+def _watched(question: Question, modules: Mapping[str, Sequence[nn.Module]]) -> Iterator[Grids]:
+    """Keep the features of the passes that the network makes meanwhile."""
+    kept: Grids = {name: {} for name in modules}
+    places = {name: place for place, name in enumerate(question.specs)}
+    hooks = [
+        module.register_forward_hook(partial(_keep, kept[name], name, places[name], question.specs[name].spatial_dims))
+        for name, several in modules.items()
+        for module in several
+    ]
+    try:
+        yield kept
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @dataclass(frozen=True)

@@ -73,13 +73,17 @@ class Question:
         self.random = self._is_random()
         if draws > 1 and not self.random:
             raise ValueError(f"{type(model).__name__} draws no random numbers: draws=1")
-        self._seeds = torch.randint(2**62, (draws,), generator=self.generator).tolist()
+        self._seeds = _integers(self.generator, draws)
         self.draw = 0
         self._clean: dict[int, Tensor] = {}  # draw -> (B,)
         self.device = batch.inputs[self.names[0]].device
         self.target = None if target is None else checked_target(self.task, target, len(batch), self.device)
         if self.target is None and draws > 1:
             self.target = self.probabilities(batch).argmax(1).to(self.device)
+
+    def seed(self) -> int:
+        """Return a seed for random numbers that are not drawn from the generator itself."""
+        return _integers(self.generator, 1)[0]
 
     def __len__(self) -> int:
         return len(self.batch)
@@ -183,3 +187,8 @@ class Question:
             if (source := get_noise(self.model)) is not None:
                 source.shared = True
             yield
+
+
+def _integers(generator: torch.Generator, count: int) -> list[int]:
+    found: list[int] = torch.randint(2**62, (count,), generator=generator, device=generator.device).tolist()
+    return found

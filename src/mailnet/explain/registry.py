@@ -39,6 +39,7 @@ _MODULES: dict[str, str] = {
     "grad_cam": "mailnet.explain.methods.cam",
     "grad_cam_pp": "mailnet.explain.methods.cam",
     "layer_cam": "mailnet.explain.methods.cam",
+    "contrast_cam": "mailnet.explain.methods.cam",
     "gradient": "mailnet.explain.methods.gradients",
     "integrated_gradients": "mailnet.explain.methods.gradients",
     "occlusion": "mailnet.explain.methods.occlusion",

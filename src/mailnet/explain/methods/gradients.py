@@ -82,7 +82,7 @@ def _smoothed(
         return method.attribute(inputs, **options)
     # captum's noise comes from torch's global numbers.
     with torch.random.fork_rng():
-        torch.manual_seed(int(torch.randint(2**62, (1,), generator=question.generator)))
+        torch.manual_seed(question.seed())
         return NoiseTunnel(method).attribute(
             inputs,
             nt_samples=smooth,

@@ -57,7 +57,7 @@ def rise(
         done += count
     maps, columns = {}, {}
     for name, x, total in zip(question.names, clean, sums, strict=True):
-        slopes = total.slopes()
+        slopes = total.slopes().to(x)
         if x.ndim == 2:
             columns[name] = question.spread(name, slopes)
         else:
@@ -66,20 +66,20 @@ def rise(
 
 
 class _Sums:
-    """Sums over masks, from which a slope a pixel follows; in double precision, since they are subtracted."""
+    """Sums over masks, from which a slope a pixel follows; in double precision, on the CPU, which has it."""
 
     def __init__(self) -> None:
         self.count = 0
-        self.mask = self.square = self.score = self.both = torch.zeros(())
+        self.mask = self.square = self.score = self.both = torch.zeros((), dtype=torch.float64)
 
     def add(self, mask: Tensor, scores: Tensor) -> None:
         """Count masks (n, P) with the scores (n, B) that they led to."""
-        mask, scores = mask.double(), scores.double()
+        mask, scores = mask.to("cpu", torch.float64), scores.to("cpu", torch.float64)
         self.count += len(mask)
-        self.mask = self.mask.to(mask) + mask.sum(0)
-        self.square = self.square.to(mask) + mask.square().sum(0)
-        self.score = self.score.to(mask) + scores.sum(0)
-        self.both = self.both.to(mask) + scores.T @ mask
+        self.mask = self.mask + mask.sum(0)
+        self.square = self.square + mask.square().sum(0)
+        self.score = self.score + scores.sum(0)
+        self.both = self.both + scores.T @ mask
 
     def slopes(self) -> Tensor:
         """Return (B, P); 0 where no mask differs from another."""
