@@ -219,6 +219,8 @@ def main() -> None:
     show("images, against the lesion", MAPS[:4], found["images"], "pointing")
     show("images, faults (share of energy by share of area; blank maps)", MAPS[4:], found["images"])
     show("studies, all modalities together", STUDIES, found["studies"], "gap")
+    if options.out:
+        write_json(options.out, found)
     if options.sanity:
         few = max(parts, key=lambda part: len(part[0]))[1]
         few = Batch({n: x[: options.sanity] for n, x in few.inputs.items()},
