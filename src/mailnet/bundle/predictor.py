@@ -118,6 +118,30 @@ class Predictor:
             bad=bad,
         )
 
+    def read(
+        self, studies: Studies, ids: Sequence[str] = (), *, data_root: str | Path | None = None
+    ) -> tuple[Batch, list[int]]:
+        """Return studies as the network is given them, and their rows in the table, counted from 1.
+
+        Args:
+            studies: As of ``predict``.
+            ids: Those of these identifiers alone, in this order; default all.
+            data_root: As of ``predict``.
+
+        Raises:
+            DataError: A study cannot be read, has no modality, or is not there.
+        """
+        requests = gather(studies, self.bundle.preprocessing, data_root, self.bundle.id_column)
+        places = {name: row for row, name in enumerate(requests.ids)}
+        if missing := [name for name in ids if name not in places]:
+            raise DataError("is not among the studies", study=missing[0], remedy="Name it as the table does")
+        rows = [places[name] for name in ids] or list(range(len(requests.ids)))
+        with ThreadPoolExecutor(THREADS) as pool:
+            batch, _, errors = self._batch(requests, rows, (), pool)
+        if errors:
+            raise errors[0]
+        return batch, [requests.rows[row] + 1 for row in rows]
+
     def predict_data(
         self, data: StudyData, rows: np.ndarray, *, without: Sequence[str] = (), batch_size: int = 64
     ) -> dict[str, np.ndarray]:

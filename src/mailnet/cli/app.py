@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from mailnet.cli.evaluation import evaluate, print_evaluation, run_evaluation
+from mailnet.cli.explain import explain
 from mailnet.cli.options import Cache, DataRoot, Device, Json, Overrides, RunPath, SkipBad, StudyPath
 from mailnet.cli.output import print_json, report_error, say
 from mailnet.cli.robustness import attack, certify, corrupt
@@ -301,7 +302,7 @@ def benchmark(
         raise typer.Exit(1)
 
 
-for command in (attack, corrupt, certify):
+for command in (explain, attack, corrupt, certify):
     app.command()(command)
 
 data_app = typer.Typer(help="The catalogue of public data sets.", no_args_is_help=True)

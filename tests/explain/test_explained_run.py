@@ -1,0 +1,110 @@
+"""Studies of a run explained: pictures, and numbers that say what the network said."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from factory import Command
+from mailnet.bundle import load
+from mailnet.errors import ConfigError, DataError, RunError
+from mailnet.explain.run import explain_run
+from runs import MakeRun
+
+
+@pytest.fixture
+def run(make_run: MakeRun) -> Path:
+    return make_run(n=60)
+
+
+def test_numbers_are_those_of_the_predictions(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    table = pd.read_csv(next(iter(run.parent.glob("study of run/studies.csv"))))
+    names = [str(name) for name in table["study"].iloc[[7, 3]]]
+    result = explain_run(run, out, studies=names, device="cpu")
+    assert json.loads((out / "explanations.json").read_text()) == result
+    predictions = load(run, "cpu").predict(run / "study.yaml")
+    places = [predictions.ids.index(name) for name in names]
+    assert [entry["row"] for entry in result["entries"]] == [8, 4, 8, 4]
+    for entry, place in zip(result["entries"], places * 2, strict=True):
+        task, spec = entry["task"], predictions.tasks[entry["task"]]
+        expected = predictions.probabilities[task][place]
+        assert list(entry["probabilities"].values()) == pytest.approx(expected.tolist(), abs=1e-5)
+        assert entry["target"] == spec.classes[expected.argmax()]
+        assert entry["truth"] == str(table[task].iloc[entry["row"] - 1])
+        assert set(entry["modalities"]) == {"ct", "photo", "clinical"} - set(entry["absent"])
+        # Shapley values add up to the log-odds less those of equal probabilities of the classes.
+        top, chance = expected.max(), 1 / len(spec.classes)
+        gain = np.log(top / (1 - top)) - np.log(chance / (1 - chance))
+        assert sum(entry["modalities"].values()) == pytest.approx(gain, abs=1e-3)
+        assert set(entry["columns"].get("clinical", {"age": 0, "site": 0})) == {"age", "site"}
+        picture = Image.open(io.BytesIO((out / entry["picture"]).read_bytes()))
+        assert min(picture.size) > 300
+    text = (out / "explanations.json").read_text()
+    assert not any(name in text for name in names)
+
+
+def test_some_of_the_test_studies_are_chosen(run: Path, tmp_path: Path) -> None:
+    result = explain_run(run, tmp_path / "a", number=3, tasks=["grade"], target="low", device="cpu", method="gradient")
+    again = explain_run(run, tmp_path / "b", number=3, tasks=["grade"], target="low", device="cpu", method="gradient")
+    assert result["entries"] == again["entries"]
+    assert len(result["entries"]) == 3
+    assert {entry["target"] for entry in result["entries"]} == {"low"}
+    assert all(entry["row"] in (*range(25, 31), *range(55, 61)) for entry in result["entries"])
+
+
+def test_a_table_without_labels(run: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(next(iter(run.parent.glob("study of run/studies.csv")))).drop(columns=["grade", "finding"])
+    path = run.parent / "study of run" / "new.csv"
+    table.head(2).to_csv(path, index=False)
+    result = explain_run(run / "bundle", tmp_path / "out", table=path, tasks=["grade"], device="cpu")
+    assert [(entry["row"], entry["truth"]) for entry in result["entries"]] == [(1, None), (2, None)]
+    table.to_csv(path, index=False)
+    with pytest.raises(ConfigError, match="60 studies"):
+        explain_run(run, tmp_path / "out", table=path, device="cpu")
+
+
+def test_a_random_network_repeats_itself(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run(n=30, model="robust_mail")
+    first, second = (explain_run(run, tmp_path / name, number=1, tasks=["grade"], device="cpu") for name in "ab")
+    assert first["entries"] == second["entries"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"tasks": ["age"]}, "no task 'age'"),
+        ({"method": "tea_leaves"}, "tea_leaves"),
+        ({"target": "high"}, "one task"),
+        ({"target": "none", "tasks": ["grade"]}, "none"),
+        ({"split": "half"}, "no split"),
+        ({"method": "emcam"}, "EMCAM"),
+    ],
+)
+def test_what_cannot_be_explained(run: Path, tmp_path: Path, options: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        explain_run(run, tmp_path / "out", device="cpu", **options)  # type: ignore[arg-type]
+
+
+def test_unknown_studies_and_runs(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="not in the study's tables"):
+        explain_run(run, tmp_path / "out", studies=["nobody"], device="cpu")
+    (run / "study.yaml").unlink()
+    with pytest.raises(RunError, match=r"no study\.yaml"):
+        explain_run(run, tmp_path / "out", device="cpu")
+
+
+def test_from_the_command_line(run: Path, tmp_path: Path, mailnet: Command) -> None:
+    status, out, err = mailnet("explain", run, "-o", tmp_path / "out", "--number", 2, "--task", "grade")
+    assert status == 0, err
+    assert "worth of modalities" in out
+    assert len(list((tmp_path / "out").glob("row-*-grade.png"))) == 2
+    status, _, err = mailnet("explain", run, "-o", tmp_path / "out", "--method", "tea_leaves")
+    assert status == 2
+    assert "grad_cam" in err
