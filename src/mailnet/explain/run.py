@@ -28,7 +28,6 @@ from mailnet.files import write_json
 from mailnet.nn.batch import Batch
 from mailnet.nn.noise import get_noise
 from mailnet.specs import TaskSpec
-from mailnet.training.device import seed_of
 
 FORMAT = 1
 DRAWS = 10  # of a random network, as its predictions have
@@ -259,7 +258,7 @@ def _of_run(
         places = [int(found[0]) for found in rows]
     else:
         inside = np.flatnonzero(np.ones(len(frame), bool) if split == "all" else (frame["split"] == split).to_numpy())
-        random = np.random.default_rng(seed_of(seed, "explained"))
+        random = np.random.default_rng(seed)
         places = sorted(random.choice(inside, min(number, len(inside)), replace=False).tolist())
     part = frame.loc[places]
     batch, _ = predictor.read(path, [str(name) for name in part["id"]], data_root=config.root)
