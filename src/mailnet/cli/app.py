@@ -367,7 +367,7 @@ def main(arguments: list[str] | None = None) -> None:
         app(given, prog_name="mailnet")
     except SystemExit as ended:
         if ended.code == INTERRUPTED:
-            say("Stopped. Given again, the same command goes on from the run's last checkpoint, if there was one yet.")
+            say("Stopped. Given again, the same command goes on from what it has kept, if there was anything yet.")
         raise
     except Exception as error:
         sys.exit(report_error(error, as_json="--json" in given, debug=debug))

@@ -68,8 +68,8 @@ def read_tables(given: Sequence[str]) -> dict[str, float]:
 def _radius(text: str) -> float:
     try:
         return read_length(text)
-    except ValueError as error:
-        raise ConfigError(f"'{text}' is no radius: {error}", remedy="Write a number or a fraction, as 4/255") from None
+    except ValueError:
+        raise ConfigError(f"'{text}' is no radius", remedy="Write a positive number or a fraction, as 4/255") from None
 
 
 def print_attack(card: Mapping[str, Any], folder: Path) -> None:

@@ -202,8 +202,8 @@ def _usual_sigma(run: Path) -> str:
         given = " ".join(f"--sigma {name}{'=' if name else ''}{deviation:g}" for name, deviation in own.items())
         return f"The run was trained with {given}: give the same"
     return (
-        "Give --sigma 0.25, or NAME=0.25 for one image. Usual are 0.12, 0.25, 0.5 and 1 for images in [0, 1]: more"
-        " reaches further and costs accuracy, the less the nearer it is to that of --defense gaussian in training"
+        "Give --sigma 0.25, or NAME=0.25 for one image. Usual are 0.12, 0.25, 0.5 and 1 for images in [0, 1]: larger"
+        " ones reach further and cost accuracy, least where the network was trained with them (--defense gaussian)"
     )
 
 
