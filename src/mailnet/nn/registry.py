@@ -46,6 +46,8 @@ _MODULES: dict[str, str] = {
     "mbt": "mailnet.nn.peers.mbt",
     "mmtm": "mailnet.nn.peers.mmtm",
 }
+# Networks made of trained ones: no study asks for them by name, so they are not listed.
+_OF_OTHERS: dict[str, str] = {"ensemble": "mailnet.nn.ensemble"}
 
 
 def register_model(name: str) -> Callable[[B], B]:
@@ -68,12 +70,14 @@ def register_model(name: str) -> Callable[[B], B]:
 
 
 def list_models() -> list[str]:
-    """Return the names that ``create_model`` knows.
+    """Return the names of the networks that can be trained.
+
+    ``create_model`` also knows ``ensemble``, which is made of these.
 
     >>> "mail" in list_models()
     True
     """
-    return sorted({*_MODULES, *_BUILDERS})
+    return sorted({*_MODULES, *_BUILDERS} - set(_OF_OTHERS))
 
 
 def create_model(
@@ -85,7 +89,7 @@ def create_model(
     """Create a network.
 
     Args:
-        name: One of ``list_models()``.
+        name: One of ``list_models()``, or ``ensemble``.
         modalities: Name -> channels or ``ModalitySpec``, in the order the network shall keep.
         tasks: Name -> number of classes or ``TaskSpec``.
         options: Passed to the network; each network documents its own.
@@ -123,8 +127,8 @@ def default_options(name: str) -> dict[str, Any]:
 
 
 def _builder(name: str) -> Builder:
-    if name not in _BUILDERS and name in _MODULES:
-        importlib.import_module(_MODULES[name])
+    if name not in _BUILDERS and (module := (_MODULES | _OF_OTHERS).get(name)):
+        importlib.import_module(module)
     if name not in _BUILDERS:
         raise ValueError(f"no model is named '{name}'; there are {', '.join(list_models())}")
     return _BUILDERS[name]
