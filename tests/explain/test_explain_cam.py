@@ -31,7 +31,7 @@ def enlarged(maps: Tensor, batch: Batch, name: str) -> Tensor:
 def test_grad_cam_by_hand(target: int) -> None:
     model = Convolutional()
     batch = studies(model)
-    found = explain(model, batch, "grade", target)
+    found = explain(model, batch, "grade", target, "grad_cam")
     for name in NAMES:
         a, g = by_hand(model, batch, name, target)
         cam = (g.sum((2, 3), keepdim=True) * a).sum(1)
@@ -65,14 +65,14 @@ def test_grad_cam_is_captums_times_the_cells() -> None:
     batch = studies(model)
     captum = LayerGradCam(lambda x: model({"ct": x})["grade"].diff(dim=1)[:, 0], model.last["ct"])
     expected = captum.attribute(batch.inputs["ct"], relu_attributions=True)[:, 0].detach() * 8 * 8
-    torch.testing.assert_close(explain(model, batch, "grade", 1).maps["ct"], enlarged(expected, batch, "ct"))
+    torch.testing.assert_close(explain(model, batch, "grade", 1, "grad_cam").maps["ct"], enlarged(expected, batch, "ct"))
 
 
 def test_the_mean_of_a_map_is_what_the_modality_adds() -> None:
     # of sizes and grids that differ; of the cells, since pixels beyond the last cell's centre repeat it
     model = Convolutional((CT, PHOTO, PET))
     batch = studies(model)
-    found = explain(model, batch, "grade", 1, rectify=False, cells=1)
+    found = explain(model, batch, "grade", 1, "grad_cam", rectify=False, cells=1)
     assert found.signed
     assert found.score is not None
     total: Tensor = torch.zeros(3)

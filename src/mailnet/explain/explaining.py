@@ -21,7 +21,7 @@ def explain(
     batch: Batch,
     task: str,
     target: Target | None = None,
-    method: str = "grad_cam",
+    method: str = "layer_cam",
     *,
     draws: int = 1,
     generator: torch.Generator | None = None,
