@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -148,6 +150,15 @@ def read_reliability(folder: Path, tasks: Mapping[str, TaskSpec]) -> Reliability
         remedy = "Fit it again with 'mailnet evaluate RUN --calibrate', or delete the file"
         raise RunError(f"cannot be understood ({error})", file=path, remedy=remedy) from error
     return found
+
+
+def calibration_digest(calibrators: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return a short name of a calibration, by which an evaluation knows whether it was measured with it.
+
+    Args:
+        calibrators: Task -> ``Calibrator.as_dict()``, in memory or as JSON holds it.
+    """
+    return hashlib.sha256(json.dumps(calibrators, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _check(found: Reliability, tasks: Mapping[str, TaskSpec]) -> None:

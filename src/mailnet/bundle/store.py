@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import mailnet
-from mailnet.bundle.card import model_card
+from mailnet.bundle.card import CARD, CONFIG, Facts, model_card
 from mailnet.bundle.reliability import Reliability, read_reliability
 from mailnet.data.config import ModalityConfig, StudyConfig
 from mailnet.data.table import TableState
@@ -24,7 +24,7 @@ from mailnet.nn.registry import Network, create_model, default_options
 from mailnet.specs import ModalitySpec, TaskSpec, from_dict, to_dict
 
 FORMAT = 2  # 1: a dictionary a numeric column of a table, still read
-CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+WEIGHTS = "model.safetensors"
 _SECTIONS: TypeAdapter[dict[str, ModalityConfig]] = TypeAdapter(dict[str, ModalityConfig])
 
 
@@ -88,13 +88,18 @@ def save_bundle(
     for stale in (new, old):
         shutil.rmtree(stale, ignore_errors=True)
     network = cast(Network, model)
-    values = {
+    values: dict[str, Any] = {
         "format": FORMAT,
         "mailnet": mailnet.__version__,
         "study": config.name,
         "regime": config.regime,
         "id": config.id,
-        "model": {"name": model_name, "options": dict(options), "defaults": default_options(model_name)},
+        "model": {
+            "name": model_name,
+            "options": dict(options),
+            "defaults": default_options(model_name),
+            "parameters": sum(p.numel() for p in model.parameters()),
+        },
         "modalities": [to_dict(spec) for spec in network.modalities.values()],
         "tasks": [to_dict(spec) for spec in network.tasks.values()],
         "preprocessing": {name: section.model_dump(mode="json") for name, section in config.modalities.items()},
@@ -102,7 +107,9 @@ def save_bundle(
     }
     write_tensors(new / WEIGHTS, model.state_dict())
     write_json(new / CONFIG, values)
-    write_text(new / CARD, model_card(values, sum(p.numel() for p in model.parameters()), counts))
+    data = {} if counts is None else {"studies": counts}
+    facts = Facts(values, values["model"]["parameters"], config.description, config.source, data)
+    write_text(new / CARD, model_card(facts))
     if folder.exists():
         folder.rename(old)
     new.rename(folder)

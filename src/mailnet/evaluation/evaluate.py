@@ -12,6 +12,8 @@ import numpy as np
 
 import mailnet
 from mailnet.bundle import Predictor, Reliability, find_bundle, load, write_reliability
+from mailnet.bundle.card import write_card
+from mailnet.bundle.reliability import calibration_digest
 from mailnet.data.config import EvaluationConfig, dump_config, load_config
 from mailnet.data.progress import progress
 from mailnet.data.study import StudyData
@@ -110,7 +112,7 @@ def evaluate(
         "regime": data.config.regime,
         "split": split,
         "n": len(data),
-        "model": _model(predictor, Path(run)),
+        "model": {**_model(predictor, Path(run)), "calibration": _calibration(reliability)},
         "data": {
             "groups": int(data.frame["group"].nunique()),
             "modalities": {name: int(present.sum()) for name, present in data.present.items()},
@@ -133,6 +135,8 @@ def evaluate(
     with replacing(folder / "predictions.parquet") as temporary:
         prediction_table(data, probabilities).to_parquet(temporary, index=False)
     write_json(folder / "evaluation.json", result)
+    if wanted or (own and split == "test"):
+        write_card(run)
     return result
 
 
@@ -195,6 +199,11 @@ def _tasks(
         }
         for name, spec in data.tasks.items()
     }
+
+
+def _calibration(reliability: Reliability | None) -> str:
+    calibrators = {} if reliability is None else reliability.calibrators
+    return calibration_digest({task: one.as_dict() for task, one in calibrators.items()})
 
 
 def _model(predictor: Predictor, run: Path) -> dict[str, Any]:

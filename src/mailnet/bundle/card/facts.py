@@ -1,0 +1,110 @@
+"""What a card is written from: the files of a bundle and of the run that it lies in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mailnet.bundle.reliability import FILE, calibration_digest
+from mailnet.data.config import load_config
+from mailnet.files import read_json
+
+CARD, CONFIG = "README.md", "config.json"
+FORMAT = 1  # of the files of a run that are read here; newer ones are left aside
+SPLIT = "test"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a model.
+
+    Args:
+        values: Contents of the bundle's ``config.json``.
+        parameters: Number of parameters, where known.
+        description: The study's own.
+        source: Where its data come from, in its own words.
+        data: ``data.json``, or of it ``studies`` alone.
+        fitted: ``calibration.json`` of the bundle; empty where nothing was fitted.
+        evaluation: ``evaluation.json``, if it is of the run's own test studies.
+        outdated: Those were measured before the probabilities were calibrated as they are now.
+        attacked: ``robustness.json``, likewise.
+        damaged: ``corruptions.json``, likewise.
+        certified: ``certificate.json``, likewise.
+        explained: ``explanations.json``.
+        foreign: ``foreign.json`` of the bundle: how studies are known that are unlike those of training.
+    """
+
+    values: Mapping[str, Any]
+    parameters: int | None = None
+    description: str = ""
+    source: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    fitted: Mapping[str, Any] = field(default_factory=dict)
+    evaluation: Mapping[str, Any] | None = None
+    outdated: bool = False
+    attacked: Mapping[str, Any] | None = None
+    damaged: Mapping[str, Any] | None = None
+    certified: Mapping[str, Any] | None = None
+    explained: Mapping[str, Any] | None = None
+    foreign: Mapping[str, Any] | None = None
+
+    @property
+    def pixels(self) -> bool:
+        """Whether any modality is an image or a volume."""
+        return any(spec["kind"] != "tabular" for spec in self.values["modalities"])
+
+
+def gather(run: Path) -> Facts:
+    """Read what a run knows of its model.
+
+    Args:
+        run: The run, with its bundle.
+
+    Raises:
+        RunError: A file is damaged.
+        ConfigError: The study.yaml is.
+    """
+    bundle = run / "bundle"
+    values = read_json(bundle / CONFIG)
+    config = load_config(run / "study.yaml") if (run / "study.yaml").is_file() else None
+    fitted = _read(bundle / FILE) or {}
+    evaluation = _of_test(_read(run / "evaluation.json"))
+    outdated = evaluation is not None and _outdated(evaluation, fitted)
+    certified = _read(run / "certificate.json")
+    model = (evaluation or {}).get("model", {})
+    recorded = (_read(run / "run.json") or {}).get("parameters", model.get("trainable"))
+    return Facts(
+        values=values,
+        parameters=values["model"].get("parameters", recorded),
+        description="" if config is None else config.description,
+        source="" if config is None else config.source,
+        data=_read(run / "data.json") or {},
+        fitted=fitted,
+        evaluation=None if outdated else evaluation,
+        outdated=outdated,
+        attacked=_of_test(_read(run / "robustness.json")),
+        damaged=_of_test(_read(run / "corruptions.json")),
+        certified=certified if certified and certified["settings"].get("split") == SPLIT else None,
+        explained=_read(run / "explanations" / "explanations.json"),
+        foreign=_read(bundle / "foreign.json"),
+    )
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    found = dict(read_json(path)) if path.is_file() else None
+    return None if found is None or int(found.get("format", FORMAT)) > FORMAT else found
+
+
+def _of_test(found: dict[str, Any] | None) -> dict[str, Any] | None:
+    own = found is not None and found.get("split", SPLIT) == SPLIT and not found.get("external")
+    return found if own else None
+
+
+def _outdated(evaluation: Mapping[str, Any], fitted: Mapping[str, Any]) -> bool:
+    calibrators = fitted.get("calibrators", {})
+    if "calibration" in evaluation.get("model", {}):
+        return bool(evaluation["model"]["calibration"] != calibration_digest(calibrators))
+    # An older evaluation says only whether there was a calibration.
+    return set((evaluation.get("reliability") or {}).get("calibration", {})) != set(calibrators)

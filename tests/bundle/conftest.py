@@ -1,0 +1,5 @@
+"""Fixtures of runs."""
+
+from runs import cache, make_run
+
+__all__ = ["cache", "make_run"]
