@@ -28,10 +28,13 @@ def cache(tmp_path: Path) -> Path:
 def make_run(tmp_path: Path, cache: Path) -> MakeRun:
     """Write a study and a run of an untrained network on it."""
 
-    def make(name: str = "run", *, model: str = "mail", seed: int = 0, **changes: Any) -> Path:
+    def make(
+        name: str = "run", *, model: str = "mail", seed: int = 0, options: dict[str, Any] | None = None, **changes: Any
+    ) -> Path:
         study = tmp_path / f"study of {name}"
         path = write_study(study, **changes) if not study.exists() else study / "study.yaml"
-        config = load_config(path, [f"train.seed={seed}", f"model.name={model}"])
+        chosen = [f"model.options.{key}={value}" for key, value in (options or {}).items()]
+        config = load_config(path, [f"train.seed={seed}", f"model.name={model}", *chosen])
         data = load_study(config, cache=cache)
         torch.manual_seed(seed)
         network = create_model(model, data.modalities, data.tasks, **config.model.options)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mailnet.bundle.draws import AVERAGED, DrawSource, average_draws, calibrate_draws, draw_batch, draw_source, kinds
 from mailnet.bundle.predictions import Predictions
 from mailnet.bundle.requests import Requests, Studies, gather
 from mailnet.bundle.store import Bundle, read_bundle
@@ -22,9 +23,9 @@ from mailnet.errors import ConfigError, DataError, MailnetError, RunError
 from mailnet.nn.batch import Batch
 from mailnet.nn.heads import probabilities
 from mailnet.nn.layers import channels_last
-from mailnet.nn.noise import get_noise, set_noise
+from mailnet.nn.noise import get_noise
 
-DRAWS = 10
+DRAWS = AVERAGED
 THREADS = 4
 
 
@@ -154,17 +155,54 @@ class Predictor:
             batch_size: Studies at a time.
         """
         self._check(without)
-        # Rows with the same modalities travel together, since a modality that a whole batch lacks costs nothing.
-        pattern = np.stack([data.present[name][rows] for name in data.modalities])
-        order = np.lexsort(pattern)
-        batches = [rows[order[i : i + batch_size]] for i in range(0, len(order), batch_size)]
+        batches, place = _batches(data, rows, batch_size)
         parts = [self._forward(_without(batch, without)) for batch in iterate(StudyDataset(data), batches)]
-        place = np.argsort(order)
         raw = {
             name: np.concatenate([part[name] for part in parts])[place] if parts else np.zeros((0, len(spec.classes)))
             for name, spec in self.tasks.items()
         }
         return self._calibrated(raw)
+
+    @property
+    def draw_source(self) -> DrawSource:
+        """Where ``draw`` gets several answers from: ``members`` of an ensemble, ``noise`` or ``dropout``.
+
+        Raises:
+            ConfigError: The network has none of these.
+        """
+        return draw_source(self.model, self.bundle.model_name)
+
+    def draw(
+        self, data: StudyData, rows: np.ndarray, *, draws: int = 20, seed: int = 0, batch_size: int = 64
+    ) -> dict[str, np.ndarray]:
+        """Return task -> (S, n, K), several answers to each study, as ``mailnet.trust.uncertainty`` reads them.
+
+        S single draws of a random network's numbers; of another one S times with its dropout layers on (MC dropout); of
+        an ensemble one of each member, whatever S is asked for. A draw has the same numbers for every study of the same
+        modalities, whatever else is asked. The predictions are their mean only of an ensemble without calibration: of a
+        random network they are that of other draws, and of one with dropout an answer without it.
+
+        Args:
+            data: The studies, loaded with this model's tables.
+            rows: (n,) row numbers, at least one.
+            draws: S.
+            seed: Of the numbers.
+            batch_size: Studies at a time.
+
+        Raises:
+            ConfigError: There is nothing to draw from; the error says what to do.
+            ValueError: No draw, or no row.
+        """
+        if draws < 1 or not len(rows):
+            raise ValueError(f"draws and rows must be at least 1, got {draws} and {len(rows)}")
+        draw_source(self.model, self.bundle.model_name)  # raises where there is none
+        batches, place = _batches(data, rows, batch_size)
+        parts = [
+            draw_batch(self.model, self.tasks, batch, draws, seed, self.device)
+            for batch in iterate(StudyDataset(data), batches)
+        ]
+        found = {name: np.concatenate([part[name] for part in parts], 1)[:, place] for name in self.tasks}
+        return found if self.reliability is None else calibrate_draws(self.reliability, found)
 
     def predict_batch(self, batch: Batch) -> dict[str, np.ndarray]:
         """Return task -> (B, K) probabilities of assembled studies, as they are or changed on purpose.
@@ -192,15 +230,10 @@ class Predictor:
     def _forward(self, batch: Batch) -> dict[str, np.ndarray]:
         if self.noise is None:
             return self._forward_together(batch)
-        # What is encoded decides which numbers come next, so only studies with the same modalities may share a pass.
-        pattern = torch.stack(list(batch.present.values()), 1)
         found = {name: np.zeros((len(batch), len(spec.classes)), np.float32) for name, spec in self.tasks.items()}
-        for kind in torch.unique(pattern, dim=0):
-            rows = (pattern == kind).all(1).nonzero()[:, 0]
-            present = {name: here[rows] for name, here in batch.present.items()}
-            inputs = {name: tensor[rows] for name, tensor in batch.inputs.items() if present[name].any()}
-            set_noise(self.model, "mean", DRAWS, torch.Generator().manual_seed(0), shared=True)
-            for name, values in self._forward_together(Batch(inputs, present)).items():
+        for rows, alike in kinds(batch):
+            average_draws(self.model)
+            for name, values in self._forward_together(alike).items():
                 found[name][rows.numpy()] = values
         return found
 
@@ -286,6 +319,13 @@ def _tried(requests: Requests, name: str, section: PixelConfig, row: int) -> np.
         return requests.image(row, name, section)
     except MailnetError as error:
         return error
+
+
+def _batches(data: StudyData, rows: np.ndarray, size: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """Return the rows of each batch, and the place of each row in the order of the batches."""
+    # Rows with the same modalities travel together, since a modality that a whole batch lacks costs nothing.
+    order = np.lexsort(np.stack([data.present[name][rows] for name in data.modalities]))
+    return [rows[order[i : i + size]] for i in range(0, len(order), size)], np.argsort(order)
 
 
 def _without(batch: Batch, without: Sequence[str]) -> Batch:

@@ -1,0 +1,101 @@
+"""Several answers to a study, and what their spread says: drawn from a run, measured by evaluate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mailnet.bundle import Predictor, Reliability, load
+from mailnet.data.config import load_config
+from mailnet.data.study import StudyData, load_study
+from mailnet.errors import ConfigError
+from mailnet.trust.calibration import Calibrator
+
+MakeRun = Callable[..., Path]
+DROPOUT = {"dropout": 0.4}
+
+
+def opened(run: Path, cache: Path) -> tuple[Predictor, StudyData]:
+    """Return a run's predictor and its test studies, some of which lack the image 'photo'."""
+    predictor = load(run, "cpu")
+    data = load_study(load_config(run / "study.yaml"), cache=cache, tables=predictor.tables, splits=["test"])
+    data.present["photo"][::3] = False
+    return predictor, data
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "source"),
+    [("robust_mail", {}, "noise"), ("pni_mail", {}, "noise"), ("mail", DROPOUT, "dropout")],
+)
+def test_a_draw_is_one_network_whatever_is_asked_together(
+    make_run: MakeRun, cache: Path, model: str, options: dict[str, object], source: str
+) -> None:
+    predictor, data = opened(make_run(model=model, options=options, size=16), cache)
+    rows = np.arange(len(data))
+    before = predictor.predict_data(data, rows)
+    drawn = predictor.draw(data, rows, draws=4, seed=1)
+    alone = predictor.draw(data, rows[5:6], draws=3, seed=1)
+    turned = predictor.draw(data, rows[::-1], draws=4, seed=1, batch_size=5)
+    other = predictor.draw(data, rows, draws=4, seed=2)
+    assert predictor.draw_source == source
+    for task, spec in data.tasks.items():
+        assert drawn[task].shape == (4, len(data), len(spec.classes))
+        np.testing.assert_allclose(drawn[task].sum(2), 1, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(alone[task][:, 0], drawn[task][:3, 5], rtol=0, atol=1e-5)
+        np.testing.assert_allclose(turned[task][:, ::-1], drawn[task], rtol=0, atol=1e-5)
+        assert (np.abs(drawn[task] - drawn[task][:1])[1:].max((1, 2)) > 1e-4).all()
+        assert np.abs(other[task] - drawn[task]).max() > 1e-4
+        # nothing stays behind: the next prediction is as the last
+        np.testing.assert_array_equal(predictor.predict_data(data, rows)[task], before[task])
+
+
+def test_dropped_features_are_the_share_asked_for_and_batch_norm_stays(make_run: MakeRun, cache: Path) -> None:
+    predictor, data = opened(make_run(options=DROPOUT, size=16), cache)
+    modes, seen = [], []
+    heads = predictor.model.heads
+    for weights in heads.weights["finding_"].values():
+        weights.register_forward_pre_hook(lambda _, given: seen.append(given[0].numpy()))
+    predictor.model.register_forward_pre_hook(lambda model, _: modes.append([m.training for m in model.modules()]))
+    predictor.draw(data, np.arange(6, 12), draws=30)
+    assert not np.any([any(mode) for mode in modes])
+    dropped = np.stack([(given == 0).all(0) for given in seen]).reshape(2, 30, 3, -1)  # kinds, draws, modalities
+    alive = ~dropped.all(1)  # the others are zero without dropout
+    assert dropped.transpose(0, 2, 3, 1)[alive].mean() == pytest.approx(0.4, abs=0.03)
+    assert dropped.any(1)[alive].all()
+    for layer in predictor.model.modules():
+        assert not layer._forward_hooks
+
+
+def test_draws_average_to_the_prediction_of_a_random_network(make_run: MakeRun, cache: Path) -> None:
+    predictor, data = opened(make_run(model="robust_mail", size=16), cache)
+    rows = np.arange(len(data))
+    drawn = predictor.draw(data, rows, draws=10, seed=0)
+    np.testing.assert_allclose(drawn["finding"].mean(0), predictor.predict_data(data, rows)["finding"], atol=1e-5)
+
+
+def test_draws_are_calibrated_as_predictions_are(make_run: MakeRun, cache: Path) -> None:
+    predictor, data = opened(make_run(options=DROPOUT, size=16), cache)
+    rows = np.arange(len(data))
+    plain = predictor.draw(data, rows, draws=3)["grade"]
+    fitted = Reliability({"grade": Calibrator("binary", 2, "temperature", (0.5,))})
+    predictor.reliability = fitted
+    drawn = predictor.draw(data, rows, draws=3)["grade"]
+    for one, own in zip(drawn, plain, strict=True):
+        np.testing.assert_allclose(one, fitted.calibrate({"grade": own})["grade"], atol=1e-6)
+    assert np.abs(drawn - plain).max() > 1e-3
+
+
+def test_a_network_without_anything_to_draw_says_what_to_do(make_run: MakeRun, cache: Path) -> None:
+    predictor, data = opened(make_run(size=16), cache)
+    with pytest.raises(ConfigError, match="nothing to draw from") as caught:
+        predictor.draw(data, np.arange(2))
+    assert "model.options.dropout=0.2" in str(caught.value)
+    assert "mailnet ensemble" in str(caught.value)
+    with pytest.raises(ConfigError) as caught:
+        opened(make_run("other", model="mmtm", size=16), cache)[0].draw(data, np.arange(2))
+    assert "dropout=" not in str(caught.value)
+    with pytest.raises(ValueError, match="at least 1"):
+        predictor.draw(data, np.arange(2), draws=0)
