@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from mailnet.cli.ensemble import ensemble
 from mailnet.cli.evaluation import evaluate, print_evaluation, run_evaluation
 from mailnet.cli.explain import explain
 from mailnet.cli.options import Cache, DataRoot, Device, Json, Overrides, RunPath, SkipBad, StudyPath
@@ -302,7 +303,7 @@ def benchmark(
         raise typer.Exit(1)
 
 
-for command in (explain, attack, corrupt, certify):
+for command in (explain, ensemble, attack, corrupt, certify):
     app.command()(command)
 
 data_app = typer.Typer(help="The catalogue of public data sets.", no_args_is_help=True)

@@ -211,6 +211,7 @@ def _model(predictor: Predictor, run: Path) -> dict[str, Any]:
     operations = count_operations(predictor.model)
     parameters = count_parameters(predictor.model)
     record = read_json(run / "run.json") if (run / "run.json").is_file() else {}
+    study = run / "study.yaml"
     return {
         "name": predictor.bundle.model_name,
         "options": predictor.bundle.options,
@@ -220,6 +221,7 @@ def _model(predictor: Predictor, run: Path) -> dict[str, Any]:
         "flops": operations.flops,
         "noise": None if noise is None else {"mode": noise.mode, "draws": noise.draws},
         "trained_on": predictor.bundle.study,
-        "seed": load_config(run / "study.yaml").train.seed if (run / "study.yaml").is_file() else None,
+        # Each member of an ensemble has a seed of its own.
+        "seed": load_config(study).train.seed if study.is_file() and "members" not in record else None,
         "epoch": record.get("best", {}).get("epoch"),
     }

@@ -142,4 +142,7 @@ def _at(values: Any, *keys: str) -> Any:
 
 
 def _plain(value: Any) -> str:
-    return ", ".join(str(v) for v in value) if isinstance(value, list | tuple) else str(value)
+    if not isinstance(value, list | tuple):
+        return str(value)
+    # Of the members of an ensemble their names.
+    return ", ".join(str(v["name"]) if isinstance(v, Mapping) and "name" in v else str(v) for v in value)

@@ -16,7 +16,7 @@ SPLITS = ("train", "val", "test")
 def heading(facts: Facts) -> list[str]:
     """Return title, caution and what the model is."""
     model = facts.values["model"]
-    options = ", ".join(f"{key}={value}" for key, value in model["options"].items()) or "defaults"
+    options = ", ".join(f"{key}={_option(value)}" for key, value in model["options"].items()) or "defaults"
     size = "" if facts.parameters is None else f", {facts.parameters:,} parameters"
     measured = facts.evaluation
     when = f"; evaluated {plain(str(measured['created'])[:10])}" if measured and measured.get("created") else ""
@@ -29,6 +29,12 @@ def heading(facts: Facts) -> list[str]:
         f"{plain(facts.values['mailnet'])}{when}.",
         "",
     ]
+
+
+def _option(value: Any) -> str:
+    """Return an option as text; of the members of an ensemble, which are long, their names."""
+    named = isinstance(value, list) and all(isinstance(one, Mapping) and "name" in one for one in value)
+    return "+".join(str(one["name"]) for one in value) if value and named else str(value)
 
 
 def intended_use(facts: Facts) -> list[str]:
