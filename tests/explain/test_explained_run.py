@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 
@@ -17,12 +16,21 @@ from mailnet.errors import ConfigError, DataError, RunError
 from mailnet.explain.run import explain_run
 from runs import MakeRun
 
+PICTURE = b"a picture"
+
 
 @pytest.fixture
 def run(make_run: MakeRun) -> Path:
-    return make_run(n=60)
+    return make_run(n=60, options={"width": "nano"})
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures take most of the time, and have tests of their own."""
+    monkeypatch.setattr("mailnet.explain.run.draw_explanation", lambda *args, **options: PICTURE)
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_numbers_are_those_of_the_predictions(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     table = pd.read_csv(next(iter(run.parent.glob("study of run/studies.csv"))))
@@ -44,21 +52,27 @@ def test_numbers_are_those_of_the_predictions(run: Path, tmp_path: Path) -> None
         gain = np.log(top / (1 - top)) - np.log(chance / (1 - chance))
         assert sum(entry["modalities"].values()) == pytest.approx(gain, abs=1e-3)
         assert set(entry["columns"].get("clinical", {"age": 0, "site": 0})) == {"age", "site"}
-        picture = Image.open(io.BytesIO((out / entry["picture"]).read_bytes()))
-        assert min(picture.size) > 300
+        assert (out / entry["picture"]).read_bytes() == PICTURE
     text = (out / "explanations.json").read_text()
     assert not any(name in text for name in names)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_some_of_the_test_studies_are_chosen(run: Path, tmp_path: Path) -> None:
     result = explain_run(run, tmp_path / "a", number=3, tasks=["grade"], target="low", device="cpu", method="gradient")
-    again = explain_run(run, tmp_path / "b", number=3, tasks=["grade"], target="low", device="cpu", method="gradient")
+    again = explain_run(run, number=3, tasks=["grade"], target="low", device="cpu", method="gradient")
     assert result["entries"] == again["entries"]
     assert len(result["entries"]) == 3
+    assert again["split"] == "test"
+    assert json.loads((run / "explanations" / "explanations.json").read_text()) == again
+    fewer = explain_run(run, number=1, tasks=["grade"], device="cpu", method="gradient")
+    left = {path.name for path in (run / "explanations").glob("*.png")}
+    assert left == {entry["picture"] for entry in fewer["entries"]}, "earlier pictures are gone"
     assert {entry["target"] for entry in result["entries"]} == {"low"}
     assert all(entry["row"] in (*range(25, 31), *range(55, 61)) for entry in result["entries"])
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_table_without_labels(run: Path, tmp_path: Path) -> None:
     table = pd.read_csv(next(iter(run.parent.glob("study of run/studies.csv")))).drop(columns=["grade", "finding"])
     path = run.parent / "study of run" / "new.csv"
@@ -66,12 +80,16 @@ def test_a_table_without_labels(run: Path, tmp_path: Path) -> None:
     result = explain_run(run / "bundle", tmp_path / "out", table=path, tasks=["grade"], device="cpu")
     assert [(entry["row"], entry["truth"]) for entry in result["entries"]] == [(1, None), (2, None)]
     table.to_csv(path, index=False)
+    with pytest.raises(ConfigError, match="do not belong into the run"):
+        explain_run(run, table=path, device="cpu")
     with pytest.raises(ConfigError, match="60 studies"):
         explain_run(run, tmp_path / "out", table=path, device="cpu")
 
 
-def test_a_random_network_repeats_itself(make_run: MakeRun, tmp_path: Path) -> None:
-    run = make_run(n=30, model="robust_mail")
+@pytest.mark.usefixtures("undrawn")
+def test_a_random_network_repeats_itself(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mailnet.explain.run.DRAWS", 2)
+    run = make_run(n=30, model="pni_mail", options={"width": "nano"})
     first, second = (explain_run(run, tmp_path / name, number=1, tasks=["grade"], device="cpu") for name in "ab")
     assert first["entries"] == second["entries"]
 
@@ -101,10 +119,11 @@ def test_unknown_studies_and_runs(run: Path, tmp_path: Path) -> None:
 
 
 def test_from_the_command_line(run: Path, tmp_path: Path, mailnet: Command) -> None:
-    status, out, err = mailnet("explain", run, "-o", tmp_path / "out", "--number", 2, "--task", "grade")
+    status, out, err = mailnet("explain", run, "-o", tmp_path / "out", "--number", 1, "--task", "grade")
     assert status == 0, err
     assert "worth of modalities" in out
-    assert len(list((tmp_path / "out").glob("row-*-grade.png"))) == 2
+    [picture] = (tmp_path / "out").glob("row-*-grade.png")
+    assert min(Image.open(picture).size) > 300
     status, _, err = mailnet("explain", run, "-o", tmp_path / "out", "--method", "tea_leaves")
     assert status == 2
     assert "grad_cam" in err

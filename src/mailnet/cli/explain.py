@@ -8,12 +8,20 @@ from typing import Annotated
 import typer
 
 from mailnet.cli.options import DataRoot, Device, Json
-from mailnet.cli.output import print_json, print_table
+from mailnet.cli.output import print_json, print_table, say
 
 
 def explain(
     run: Annotated[Path, typer.Argument(help="A run, or with --table a bundle.", show_default=False)],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for pictures and explanations.json.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Folder for pictures and explanations.json; default explanations in the run, which its report shows.",
+            show_default=False,
+        ),
+    ] = None,
     study: Annotated[
         list[str] | None,
         typer.Option(help="Identifier of a study; may be repeated. Default some at random.", show_default=False),
@@ -33,14 +41,14 @@ def explain(
             help="grad_cam, grad_cam_pp, layer_cam, contrast_cam, gradient, integrated_gradients, occlusion, rise, "
             "emcam."
         ),
-    ] = "grad_cam",
+    ] = "layer_cam",
     seed: Annotated[int, typer.Option(help="Of the choice of studies.")] = 0,
     data_root: DataRoot = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Show which pixels, columns and modalities of studies speak for an answer; pictures show images of patients."""
-    from mailnet.explain.run import explain_run
+    from mailnet.explain.run import FOLDER, explain_run
 
     found = explain_run(run, out, studies=study or (), table=table, split=split, number=number, tasks=task or (),
                         target=target, method=method, data_root=data_root, device=device, seed=seed)  # fmt: skip
@@ -50,8 +58,10 @@ def explain(
     rows = [
         [str(one["row"]), one["task"], one["target"], one["truth"] or "-",
          ", ".join(f"{name} {value:+.2f}" for name, value in (one["modalities"] or one["maps"]).items()),
-         str(out / one["picture"])]
+         str((out or run / FOLDER) / one["picture"])]
         for one in found["entries"]
     ]  # fmt: skip
     worth = "worth of modalities, log-odds"
     print_table(f"Explained by {method}", ["row", "task", "class", "truth", worth, "picture"], rows)
+    if out is None:
+        say(f"Next: mailnet report {run}")

@@ -9,51 +9,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
-from torch import Tensor
 
 import mailnet
 from mailnet.bundle import Predictor, load
-from mailnet.data.config import SPLITS, ImageConfig, StudyConfig, load_config
-from mailnet.data.manifest import load_manifest
+from mailnet.data.config import ImageConfig
 from mailnet.data.progress import progress
-from mailnet.errors import ConfigError, DataError, RunError
-from mailnet.explain.columns import column_features, typical_row
+from mailnet.errors import ConfigError, RunError
+from mailnet.explain.choosing import Chosen, choose_of_run, choose_of_table, truth_in_words
+from mailnet.explain.columns import column_features
 from mailnet.explain.explaining import explain
 from mailnet.explain.explanation import Explanation
 from mailnet.explain.overlay import draw_explanation, write_picture
 from mailnet.explain.shapley import Contributions, column_shares, modality_shares
-from mailnet.files import write_json
+from mailnet.files import read_json, write_json
 from mailnet.nn.batch import Batch
 from mailnet.nn.noise import get_noise
 from mailnet.specs import TaskSpec
 
 FORMAT = 1
+FOLDER, FILE = "explanations", "explanations.json"
 DRAWS = 10  # of a random network, as its predictions have
 WIDE = 64  # columns of a table above which their shares would take thousands of predictions
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """The studies to explain.
-
-    Args:
-        batch: B studies.
-        rows: (B,) their rows in the table, counted from 1; what pictures and JSON call them.
-        labels: Task -> (B,), or for multilabel (B, K), what is known of them; empty of a table without labels.
-        typical: Table -> (F,) features of an ordinary training study, where training studies are at hand.
-    """
-
-    batch: Batch
-    rows: list[int]
-    labels: dict[str, np.ndarray]
-    typical: dict[str, Tensor]
-
-
 def explain_run(
     run: str | Path,
-    out: str | Path,
+    out: str | Path | None = None,
     *,
     studies: Sequence[str] = (),
     table: str | Path | None = None,
@@ -61,7 +43,7 @@ def explain_run(
     number: int = 6,
     tasks: Sequence[str] = (),
     target: str | None = None,
-    method: str = "grad_cam",
+    method: str = "layer_cam",
     data_root: str | Path | None = None,
     device: str = "auto",
     seed: int = 0,
@@ -71,8 +53,9 @@ def explain_run(
 
     Args:
         run: The run, or with ``table`` a bundle.
-        out: Folder for ``row-N-TASK.png`` and ``explanations.json``. Both name studies by the row of the table; the
-            pictures show images of patients.
+        out: Folder for ``row-N-TASK.png`` and ``explanations.json``, whose earlier pictures go; default
+            ``explanations`` in the run, of which the report makes a section. Needed with ``table``. Both name studies
+            by the row of the table; the pictures show images of patients.
         studies: Identifiers, as the study's column of them has them; default a few at random.
         table: Other studies, as ``Predictor.predict`` takes them; default those of the run.
         split: Of which some are chosen at random where ``studies`` names none, ``train``, ``val``, ``test`` or ``all``.
@@ -90,10 +73,15 @@ def explain_run(
 
     Raises:
         RunError: The run cannot be read, or the folder written.
-        ConfigError: An unknown task, split, class, method or option, or a method that this network has no use for.
+        ConfigError: An unknown task, split, class, method or option, a method that this network has no use for, or no
+            ``out`` for studies of another table.
         DataError: A study is unknown or cannot be read.
     """
-    run, out = Path(run), Path(out)
+    if out is None and table is not None:
+        remedy = "Give a folder for them with --out"
+        raise ConfigError("explanations of other studies do not belong into the run", remedy=remedy)
+    run = Path(run)
+    out = run / FOLDER if out is None else Path(out)
     predictor = load(run, device)
     wanted = list(tasks) or list(predictor.tasks)
     if unknown := [name for name in wanted if name not in predictor.tasks]:
@@ -101,9 +89,9 @@ def explain_run(
     if target is not None and len(wanted) > 1:
         raise ConfigError("a class belongs to one task", remedy=f"Name it with --task, one of {', '.join(wanted)}")
     if table is None:
-        chosen = _of_run(predictor, run, studies, split, number, data_root, seed)
+        chosen = choose_of_run(predictor, run, studies, split, number, data_root, seed)
     else:
-        chosen = _of_table(predictor, Path(table), studies, number, data_root)
+        chosen = choose_of_table(predictor, Path(table), studies, number, data_root)
     probabilities = predictor.predict_batch(chosen.batch)
     entries: list[dict[str, Any]] = []
     with progress("Explaining studies", len(wanted) * len(chosen.rows)) as advance:
@@ -117,13 +105,26 @@ def explain_run(
         "mailnet": mailnet.__version__,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "study": predictor.bundle.study,
+        "split": split if table is None and not studies else None,
         "model": predictor.bundle.model_name,
         "method": method,
         "options": options,
         "entries": entries,
     }
-    write_json(out / "explanations.json", result)
+    earlier = _pictures(out)
+    write_json(out / FILE, result)
+    for name in earlier - {str(entry["picture"]) for entry in entries}:
+        (out / name).unlink(missing_ok=True)
     return result
+
+
+def _pictures(folder: Path) -> set[str]:
+    """Return the pictures of an earlier explanation in a folder."""
+    try:
+        names = {str(entry["picture"]) for entry in read_json(folder / FILE)["entries"]}
+    except (RunError, KeyError, TypeError):
+        return set()  # none, or nothing of ours
+    return {name for name in names if name.startswith("row-") and Path(name).name == name}
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def _written(
 ) -> dict[str, Any]:
     """Draw one study and return what JSON says of it."""
     spec, row = found.task, chosen.rows[place]
-    truth = _truth(spec, chosen.labels.get(spec.name), place)
+    truth = truth_in_words(spec, chosen.labels.get(spec.name), place)
     shares = None if found.shares is None else _of_study(found.shares, place, chosen.batch)
     columns = {name: _of_study(one, place) for name, one in found.columns.items() if _has(chosen.batch, name, place)}
     shown = replace(
@@ -198,6 +199,7 @@ def _written(
     return {
         "row": row,
         "task": spec.name,
+        "kind": spec.kind,
         "target": spec.classes[target],
         "probabilities": dict(zip(spec.classes, map(float, probabilities), strict=True)),
         "truth": truth,
@@ -222,83 +224,6 @@ def _of_study(found: Contributions, place: int, batch: Batch | None = None) -> d
 
 def _has(batch: Batch, name: str, place: int) -> bool:
     return bool(batch.present[name][place])
-
-
-def _truth(spec: TaskSpec, labels: np.ndarray | None, place: int) -> str | None:
-    if labels is None:
-        return None
-    own = labels[place]
-    if spec.kind == "multilabel":
-        known = np.isfinite(own)
-        present = [name for name, value in zip(spec.classes, own, strict=True) if value == 1]
-        return (", ".join(present) or "none") if known.any() else None
-    return spec.classes[int(own)] if own >= 0 else None
-
-
-def _of_run(
-    predictor: Predictor,
-    run: Path,
-    studies: Sequence[str],
-    split: str,
-    number: int,
-    data_root: str | Path | None,
-    seed: int,
-) -> Chosen:
-    path = run / "study.yaml"
-    if not path.is_file():
-        raise RunError("has no study.yaml, so its studies are not known", file=run, remedy="Give a --table of studies")
-    if split not in (*SPLITS, "all"):
-        raise ConfigError(f"'{split}' is no split", remedy=f"Choose {', '.join(SPLITS)} or all")
-    config = load_config(path, data_root=data_root)
-    frame = load_manifest(config).frame
-    if studies:
-        rows = [frame.index[frame["id"] == name] for name in studies]
-        if missing := [name for name, found in zip(studies, rows, strict=True) if not len(found)]:
-            raise DataError("is not in the study's tables", study=missing[0], remedy="Name it as its column 'id' does")
-        places = [int(found[0]) for found in rows]
-    else:
-        inside = np.flatnonzero(np.ones(len(frame), bool) if split == "all" else (frame["split"] == split).to_numpy())
-        random = np.random.default_rng(seed)
-        places = sorted(random.choice(inside, min(number, len(inside)), replace=False).tolist())
-    part = frame.loc[places]
-    batch, _ = predictor.read(path, [str(name) for name in part["id"]], data_root=config.root)
-    return Chosen(
-        batch,
-        [int(row) for row in part["row"]],
-        {name: _labels(part, config, spec) for name, spec in predictor.tasks.items()},
-        _typical(predictor, frame),
-    )
-
-
-def _of_table(
-    predictor: Predictor, table: Path, studies: Sequence[str], number: int, data_root: str | Path | None
-) -> Chosen:
-    batch, rows = predictor.read(table, studies, data_root=data_root)
-    if not studies and len(rows) > number:
-        raise ConfigError(
-            f"has {len(rows)} studies, more than the {number} that are explained at a time",
-            file=table,
-            remedy="Name some with --study, or raise --number",
-        )
-    return Chosen(batch, rows, {}, {})
-
-
-def _labels(frame: pd.DataFrame, config: StudyConfig, spec: TaskSpec) -> np.ndarray:
-    if spec.kind == "multilabel":
-        return np.stack([frame[f"label:{spec.name}:{name}"].to_numpy(float) for name in spec.classes], 1)
-    return frame[f"label:{spec.name}"].to_numpy(int)
-
-
-def _typical(predictor: Predictor, frame: pd.DataFrame) -> dict[str, Tensor]:
-    """Return table -> the features of an ordinary training study."""
-    found = {}
-    for name, state in predictor.tables.items():
-        rows = frame[(frame["split"] == "train") & frame[f"has:{name}"]]
-        if len(rows):
-            plain = rows.rename(columns=lambda column: column.removeprefix("raw:"))
-            features = state.transform(plain, [str(row) for row in rows["row"]])
-            found[name] = typical_row(torch.from_numpy(np.asarray(features)), column_features(state))
-    return found
 
 
 def _safe(name: str) -> str:

@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from mailnet.bundle.card import write_card
 from mailnet.data.config import ROBUST, StudyConfig
 from mailnet.files import write_text
 from mailnet.report import words
@@ -19,6 +20,7 @@ from mailnet.report.certificate import render_certificate
 from mailnet.report.check import render_check
 from mailnet.report.damage import render_damage
 from mailnet.report.examples import find_examples
+from mailnet.report.explanations import render_explanations
 from mailnet.report.figures import Figure, TaskFigures, task_figures
 from mailnet.report.files import RunFiles, read_run
 from mailnet.report.history import History, loss_chart, read_history, score_chart
@@ -51,6 +53,8 @@ def write_report(
 ) -> Path:
     """Write the report of an evaluated run as one HTML file that loads nothing from elsewhere.
 
+    Where it lies in the run, the model card of the run's bundle is written anew too.
+
     Args:
         run: Folder that training and evaluation wrote.
         out: The HTML file; ``report.html`` in the run when left out.
@@ -70,8 +74,12 @@ def write_report(
     check = None if files.check is None else render_check(files.check)
     sections = {"check": check, "reliability": render_reliability(files.evaluation),
                  "damage": render_damage(run), "certificate": render_certificate(run),
-                "robustness": render_robustness(run, files.config)}  # fmt: skip
+                "robustness": render_robustness(run, files.config),
+                "explanations": render_explanations(run)}  # fmt: skip
     write_text(target, _render(_context(files, results) | {"examples": examples, **sections}))
+    # Attacks, damage and explanations come after the evaluation. What was measured elsewhere leaves the card as it is.
+    if out is None and files.split == "test" and files.trained_on is None:
+        write_card(run)
     return target
 
 
