@@ -1,5 +1,7 @@
 """One folder holds everything that a prediction needs: weights, preprocessing, columns, class names, model card."""
 
+from mailnet.bundle.foreign import Foreign, ForeignFound
+from mailnet.bundle.foreign_files import write_foreign
 from mailnet.bundle.predictions import Predictions
 from mailnet.bundle.predictor import Predictor, load
 from mailnet.bundle.reliability import Reliability, write_reliability
@@ -7,6 +9,8 @@ from mailnet.bundle.store import Bundle, find_bundle, read_bundle, save_bundle, 
 
 __all__ = [
     "Bundle",
+    "Foreign",
+    "ForeignFound",
     "Predictions",
     "Predictor",
     "Reliability",
@@ -14,6 +18,7 @@ __all__ = [
     "load",
     "read_bundle",
     "save_bundle",
+    "write_foreign",
     "write_reliability",
     "write_tensors",
 ]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mailnet.bundle.foreign import ForeignFound, found_as_json
 from mailnet.bundle.reliability import set_as_json, set_in_words
 from mailnet.errors import MailnetError
 from mailnet.specs import TaskSpec
@@ -27,6 +28,7 @@ class Predictions:
             empty where the model has none.
         alpha: Chance that a set misses the true answer.
         answered: Task -> (N,) bool, the model is sure enough; of the tasks for which it has a threshold.
+        foreign: Modality -> whether it is like those of training; empty where the model can't tell.
     """
 
     ids: list[str]
@@ -37,6 +39,7 @@ class Predictions:
     sets: dict[str, np.ndarray] = field(default_factory=dict)
     alpha: float | None = None
     answered: dict[str, np.ndarray] = field(default_factory=dict)
+    foreign: dict[str, ForeignFound] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -48,13 +51,20 @@ class Predictions:
             return ["|".join(name for name, p in zip(spec.classes, row, strict=True) if p > 0.5) for row in values]
         return [spec.classes[k] for k in values.argmax(1)]
 
+    def foreign_modalities(self) -> list[list[str]]:
+        """Return the modalities of each study that sound the alarm; a study with any of them is called foreign."""
+        return [[name for name, one in self.foreign.items() if one.sounds[row]] for row in range(len(self))]
+
     def to_frame(self) -> pd.DataFrame:
         """Return one row a study: ``id``, per task ``<task>`` (the class) and ``<task>:<class>`` (its probability).
 
         Where there are prediction sets also ``<task>:set``, the answers joined by ``|``; of a multilabel task the
-        labels present, those undecided with ``?``. Where there is a threshold also ``<task>:answered``.
+        labels present, those undecided with ``?``. Where there is a threshold also ``<task>:answered``, and where the
+        model tells foreign studies ``foreign``, the modalities that sound the alarm joined by ``|``.
         """
         columns: dict[str, Any] = {"id": self.ids}
+        if self.foreign:
+            columns["foreign"] = ["|".join(names) for names in self.foreign_modalities()]
         for name, spec in self.tasks.items():
             columns[name] = self.labels(name)
             for k, label in enumerate(spec.classes):
@@ -66,12 +76,13 @@ class Predictions:
         return pd.DataFrame(columns)
 
     def as_dicts(self) -> list[dict[str, Any]]:
-        """Return one dict a study that JSON can hold: ``id``, ``absent``, and per task class, probabilities and set."""
+        """Return one dict a study that JSON can hold: ``id``, ``absent``, ``foreign``, and what is said of tasks."""
         labels = {name: self.labels(name) for name in self.tasks}
         return [
             {
                 "id": study,
                 "absent": [name for name, absent in self.absent.items() if absent[row]],
+                **({"foreign": found_as_json(self.foreign, row)} if self.foreign else {}),
                 "tasks": {
                     name: {
                         "predicted": labels[name][row],

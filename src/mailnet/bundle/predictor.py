@@ -12,6 +12,8 @@ import numpy as np
 import torch
 
 from mailnet.bundle.draws import AVERAGED, DrawSource, average_draws, calibrate_draws, draw_batch, draw_source, kinds
+from mailnet.bundle.features import Watch, watching
+from mailnet.bundle.foreign import ForeignFound, join_found
 from mailnet.bundle.predictions import Predictions
 from mailnet.bundle.requests import Requests, Studies, gather
 from mailnet.bundle.store import Bundle, read_bundle
@@ -41,7 +43,8 @@ class Predictor:
     Args:
         bundle: What ``read_bundle`` gave.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
-        raw: Give probabilities as the network does, without calibration and prediction sets.
+        raw: Give probabilities as the network does, without calibration, prediction sets and warnings of foreign
+            studies.
 
     Raises:
         RunError: The device does not exist here.
@@ -50,6 +53,7 @@ class Predictor:
     def __init__(self, bundle: Bundle, device: str = "auto", *, raw: bool = False) -> None:
         self.bundle = bundle
         self.reliability = None if raw else bundle.reliability
+        self.foreign = None if raw else bundle.foreign
         self.device = _device(device)
         self.model = channels_last(bundle.model.to(self.device).eval())
         self.modalities = bundle.modalities
@@ -93,6 +97,7 @@ class Predictor:
         kept: list[int] = []
         found: list[dict[str, np.ndarray]] = []
         absent: list[dict[str, np.ndarray]] = []
+        foreign: list[dict[str, ForeignFound]] = []
         with ThreadPoolExecutor(THREADS) as pool:
             for start in range(0, len(requests.ids), batch_size):
                 rows = list(range(start, min(start + batch_size, len(requests.ids))))
@@ -102,7 +107,9 @@ class Predictor:
                 bad += errors
                 if good:
                     kept += good
-                    found.append(self._forward(batch))
+                    values, warnings = self.predict_examined(batch)
+                    found.append(values)
+                    foreign.append(warnings)
                     absent.append({name: ~here.numpy() for name, here in batch.present.items()})
         raw = {
             name: np.concatenate([part[name] for part in found]) if found else np.zeros((0, len(spec.classes)))
@@ -117,6 +124,7 @@ class Predictor:
             answered={} if self.reliability is None else self.reliability.answered(raw, self.tasks),
             absent={name: np.concatenate([part[name] for part in absent]) for name in self.modalities if absent},
             bad=bad,
+            foreign=join_found(foreign),
         )
 
     def read(
@@ -215,6 +223,37 @@ class Predictor:
         """
         return self._calibrated(self._forward(batch))
 
+    def features(self, batch: Batch) -> dict[str, np.ndarray]:
+        """Return image or volume -> (B, C), the network's last features, the mean over space; NaN where absent.
+
+        Args:
+            batch: As of ``predict_batch``.
+        """
+        with watching(self.model, self.modalities, batch) as watch:
+            self._forward(batch, watch)
+        return watch.features()
+
+    def predict_examined(self, batch: Batch) -> tuple[dict[str, np.ndarray], dict[str, ForeignFound]]:
+        """Return probabilities as the network gives them, and how foreign the studies look to it in the same pass.
+
+        Args:
+            batch: As of ``predict_batch``.
+
+        Returns:
+            Task -> (B, K), not calibrated; and modality -> what is found, empty where the model can't tell.
+        """
+        if self.foreign is None:
+            return self._forward(batch), {}
+        features: dict[str, np.ndarray] = {}
+        if self.foreign.needs_features:
+            with watching(self.model, self.modalities, batch) as watch:
+                values = self._forward(batch, watch)
+            features = watch.features()
+        else:
+            values = self._forward(batch)
+        inputs, present = ({name: x.numpy() for name, x in of.items()} for of in (batch.inputs, batch.present))
+        return values, self.foreign.examine(inputs, present, features)
+
     def _calibrated(self, raw: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return raw if self.reliability is None else self.reliability.calibrate(raw)
 
@@ -227,11 +266,13 @@ class Predictor:
         return self.reliability.alphas[0] if alpha is None else alpha
 
     @torch.inference_mode()
-    def _forward(self, batch: Batch) -> dict[str, np.ndarray]:
+    def _forward(self, batch: Batch, watch: Watch | None = None) -> dict[str, np.ndarray]:
         if self.noise is None:
             return self._forward_together(batch)
         found = {name: np.zeros((len(batch), len(spec.classes)), np.float32) for name, spec in self.tasks.items()}
         for rows, alike in kinds(batch):
+            if watch is not None:
+                watch.expect(rows)
             average_draws(self.model)
             for name, values in self._forward_together(alike).items():
                 found[name][rows.numpy()] = values

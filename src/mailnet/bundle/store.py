@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 import mailnet
 from mailnet.bundle.card import CARD, CONFIG, Facts, model_card
+from mailnet.bundle.foreign import Foreign
+from mailnet.bundle.foreign_files import read_foreign
 from mailnet.bundle.reliability import Reliability, read_reliability
 from mailnet.data.config import ModalityConfig, StudyConfig
 from mailnet.data.table import TableState
@@ -44,6 +46,7 @@ class Bundle:
         preprocessing: Modality -> how its files become arrays.
         tables: Tabular modality -> the state that turns columns into features.
         reliability: Its calibration and prediction sets, None where none were fitted.
+        foreign: What tells studies unlike those of training, None where it was not fitted.
     """
 
     model: nn.Module
@@ -57,6 +60,7 @@ class Bundle:
     preprocessing: dict[str, ModalityConfig]
     tables: dict[str, TableState]
     reliability: Reliability | None = None
+    foreign: Foreign | None = None
 
 
 def save_bundle(
@@ -164,7 +168,7 @@ def read_bundle(path: str | Path) -> Bundle:
         raise RunError(f"cannot be read ({reason})", file=folder / WEIGHTS, remedy=remedy) from error
     reliability = read_reliability(folder, tasks)
     return Bundle(model.eval(), modalities, tasks, model_name, options, study, regime, id_column, preprocessing, tables,
-                  reliability)  # fmt: skip
+                  reliability, read_foreign(folder, modalities, tables))  # fmt: skip
 
 
 def find_bundle(path: Path) -> Path:

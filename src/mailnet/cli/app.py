@@ -187,6 +187,8 @@ def predict(
     for name, absent in predictions.absent.items():
         if absent.all() and name not in (without or ()):
             say(f"Warning: no study has {name}. If that is not meant, name its columns as in training.")
+    if foreign := sum(map(bool, predictions.foreign_modalities())):
+        say(f"{foreign} of {len(predictions)} studies look foreign, unlike those of training: see 'foreign'")
     for problem in predictions.bad:
         say(f"Left out: {problem}")
 

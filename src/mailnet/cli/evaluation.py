@@ -62,6 +62,14 @@ def evaluate(
     subgroups: Annotated[
         bool, typer.Option("--subgroups", help="Also measure the gaps between subgroups, with intervals.")
     ] = False,
+    foreign: Annotated[
+        bool,
+        typer.Option("--foreign", help="First fit what tells studies unlike those of training, kept in its bundle."),
+    ] = False,
+    false_alarms: Annotated[
+        float | None,
+        typer.Option(help="Share of usual studies that it may call foreign; default 0.05.", show_default=False),
+    ] = None,
     skip_bad: SkipBad = False,
     cache: Cache = None,
     device: Device = "auto",
@@ -72,9 +80,10 @@ def evaluate(
 
     chosen = calibration or ("temperature" if calibrate else None)
     wanted = Wanted(chosen, conformal or None, score, "class" if by_class else None, abstain_at_risk)
+    rate = 0.05 if foreign and false_alarms is None else false_alarms
     split = split or ("test" if study is None else "all")
     result = run_evaluation(run, study, split=split, out=out, data_root=data_root, skip_bad=skip_bad, cache=cache,
-                            device=device, absent=absent, wanted=wanted, gaps=subgroups)  # fmt: skip
+                            device=device, absent=absent, wanted=wanted, gaps=subgroups, foreign=rate)  # fmt: skip
     if subgroups and not result["gaps"]:
         say("No gaps: the study names no subgroups; add 'subgroups: [COLUMN, ...]' to its study.yaml")
     if as_json:

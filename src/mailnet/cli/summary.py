@@ -85,6 +85,13 @@ def _reliability_tables(evaluation: Mapping[str, Any]) -> list[Rows]:
         ]  # fmt: skip
         columns = ["", "alpha", "score", "promised", "coverage", "answers in a set", "single answers"]
         tables.append((f"Prediction sets ({evaluation['split']} studies)", columns, rows))
+    if foreign := evaluation.get("foreign"):
+        rows = [
+            [name, str(one["studies"]), str(one["alarms"]), *(_chance(one[key]) for key in ("share", "stated"))]
+            for name, one in {"any modality": foreign["study"], **foreign["modalities"]}.items()
+        ]
+        columns = ["", "studies", "called foreign", "share", "stated"]
+        tables.append((f"Foreign studies ({evaluation['split']} studies)", columns, rows))
     for column, of in evaluation.get("gaps", {}).items():
         rows = [
             [task, SHOWN[name], _gap(gap), gap["lowest"] or "-", gap["highest"] or "-", _chance(gap["chance"]),
@@ -113,6 +120,9 @@ def reliability_lines(evaluation: Mapping[str, Any]) -> list[str]:
     for task, one in found.get("calibration", {}).items():
         if one["reason"]:
             lines.append(f"{task}: not calibrated: {one['reason']}.")
+    for name, one in (evaluation.get("foreign") or {"modalities": {}})["modalities"].items():
+        if one["reason"]:
+            lines.append(f"{name}: can hardly be called foreign: {one['reason']}.")
     return lines
 
 

@@ -20,6 +20,7 @@ from mailnet.data.study import StudyData
 from mailnet.errors import ConfigError
 from mailnet.evaluation.absent import absent_table, plan_combinations
 from mailnet.evaluation.curves import task_curves
+from mailnet.evaluation.foreign import foreign_tables, learn_foreign
 from mailnet.evaluation.gaps import gap_tables
 from mailnet.evaluation.hiding import plan_predictions, predict_hidden
 from mailnet.evaluation.inputs import load_studies, results_folder
@@ -49,6 +50,7 @@ def evaluate(
     absent: bool = False,
     wanted: Wanted | None = None,
     gaps: bool = False,
+    foreign: float | None = None,
 ) -> dict[str, Any]:
     """Measure a run and write ``evaluation.json`` and ``predictions.parquet``.
 
@@ -68,6 +70,8 @@ def evaluate(
         wanted: Calibration, prediction sets or threshold to fit first, on the run's validation studies; they are kept
             in its bundle, and every later prediction uses them.
         gaps: Also measure the gaps between subgroups, see ``mailnet.trust.fairness``.
+        foreign: Rate of false alarms at which every later prediction shall tell studies unlike those of training; that
+            is first fitted on the run's training and validation studies, and kept in its bundle.
 
     Returns:
         What ``evaluation.json`` holds: per task metrics with 95% intervals, the same by subgroup and with each modality
@@ -85,6 +89,9 @@ def evaluate(
     reliability = predictor.bundle.reliability
     if wanted:
         reliability = _fit(predictor, Path(run), wanted, data_root, skip_bad, cache)
+    familiar = predictor.bundle.foreign
+    if foreign is not None:
+        familiar = learn_foreign(predictor, Path(run), foreign, data_root, skip_bad=skip_bad, cache=cache)
     data = load_studies(
         predictor, Path(run), None if study is None else Path(study), split, data_root, skip_bad=skip_bad, cache=cache
     )
@@ -127,6 +134,7 @@ def evaluate(
         "reliability": None
         if reliability is None
         else reliability_tables(data, raw, probabilities, reliability, measured),
+        "foreign": None if familiar is None else foreign_tables(predictor, familiar, data),
         **({"gaps": gap_tables(data, probabilities, settings)} if gaps else {}),
         **({"absent": absent_table(data, sets, answers, measured)} if absent else {}),
     }

@@ -1,4 +1,4 @@
-"""Calibration, prediction sets, abstention and gaps between subgroups, as a section of a run's report."""
+"""Calibration, prediction sets, abstention, foreign studies and gaps, as a section of a run's report."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ def render_reliability(evaluation: Mapping[str, Any]) -> Markup | None:
         "curves": curves,
         "dashes": DASHES,
         "gaps": evaluation.get("gaps", {}),
+        "foreign": evaluation.get("foreign"),
         "label": words.BY_KEY,
         "number": words.number,
         "count": words.count,

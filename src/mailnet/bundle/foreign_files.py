@@ -1,0 +1,106 @@
+"""``foreign.json`` and ``foreign.safetensors`` of a bundle."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from mailnet.bundle.foreign import Foreign, ForeignImages, Scale
+from mailnet.bundle.foreign_table import ForeignTable
+from mailnet.data.table import TableState
+from mailnet.errors import RunError
+from mailnet.files import read_json, replacing, write_json
+from mailnet.specs import ModalitySpec
+from mailnet.trust.alarm import Alarm
+from mailnet.trust.checks import ImageChecks
+from mailnet.trust.foreign import Mahalanobis, foreign_score
+from mailnet.trust.plain import read_count, read_fields, read_number, read_numbers
+
+FILE, ARRAYS, FORMAT = "foreign.json", "foreign.safetensors", 1
+
+
+def write_foreign(folder: Path, foreign: Foreign) -> None:
+    """Write it into a bundle.
+
+    The JSON, written last, holds the digest of the arrays, so that halves of two writings are told.
+
+    Raises:
+        RunError: The folder cannot be written.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    values: dict[str, Any] = {}
+    for name, one in foreign.modalities.items():
+        values[name] = {"alarm": one.alarm.as_dict()}
+        if isinstance(one, ForeignTable):
+            arrays |= {f"{name}.low": one.low, f"{name}.high": one.high}
+            continue
+        values[name] |= {"checks": one.checks.as_dict(), "images": one.images, "scores": {}}
+        for kind, score in one.scores.items():
+            values[name]["scores"][kind] = {**score.as_dict(), "scale": list(one.scales[kind])}
+            arrays |= {f"{name}.{kind}.{key}": array for key, array in score.arrays().items()}
+    data = save({key: np.ascontiguousarray(array, dtype=np.float32) for key, array in arrays.items()})
+    with replacing(folder / ARRAYS) as temporary:
+        temporary.write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    write_json(folder / FILE, {"format": FORMAT, "rate": foreign.rate, "arrays": digest, "modalities": values})
+
+
+def read_foreign(
+    folder: Path, modalities: Mapping[str, ModalitySpec], tables: Mapping[str, TableState]
+) -> Foreign | None:
+    """Read it from a bundle; None where nothing has been fitted.
+
+    Args:
+        folder: The bundle.
+        modalities: The model's modalities.
+        tables: State of its tables.
+
+    Raises:
+        RunError: It is damaged, of another model, or written by a newer mailnet.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    values = read_json(path)
+    try:
+        if int(values["format"]) > FORMAT:
+            raise RunError(f"is of format {values['format']}, newer than {FORMAT}", file=path, remedy="Update mailnet")
+        data = (folder / ARRAYS).read_bytes()
+        if hashlib.sha256(data).hexdigest() != values["arrays"]:
+            raise ValueError(f"{ARRAYS} is not the file that was written with it")
+        arrays = load(data)
+        read = {name: _read(name, one, arrays, modalities[name]) for name, one in values["modalities"].items()}
+        used = {name: tables[name] for name, one in read.items() if isinstance(one, ForeignTable)}
+        return Foreign(read, read_number(values["rate"], "rate", 0, 1), used)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
+        remedy = "Fit it again with 'mailnet evaluate RUN --foreign', or delete the file"
+        raise RunError(f"cannot be understood ({error})", file=path, remedy=remedy) from error
+
+
+def _read(name: str, values: Any, arrays: Mapping[str, np.ndarray], spec: ModalitySpec) -> ForeignImages | ForeignTable:
+    if spec.kind == "tabular":
+        low, high = arrays[f"{name}.low"], arrays[f"{name}.high"]
+        if low.shape != (spec.channels,) or high.shape != low.shape or not (low <= high).all():
+            raise ValueError(f"'{name}': ranges of {low.shape}, {high.shape} features, not {spec.channels}")
+        return ForeignTable(low, high, Alarm.from_dict(read_fields(values, name, ("alarm",))["alarm"]))
+    read_fields(values, name, ("alarm", "checks", "images", "scores"))
+    scores: dict[str, Mahalanobis] = {}
+    scales: dict[str, Scale] = {}
+    for kind, one in values["scores"].items():
+        start = f"{name}.{kind}."
+        own = {key.removeprefix(start): array for key, array in arrays.items() if key.startswith(start)}
+        score = foreign_score(own, {key: value for key, value in one.items() if key != "scale"})
+        middle, spread = read_numbers(one["scale"], "scale")
+        if not isinstance(score, Mahalanobis) or not spread > 0:
+            raise ValueError(f"'{name}': {kind} is no distance with a scale")
+        scores[kind], scales[kind] = score, (middle, spread)
+    if "profile" not in scores or not set(scores) <= {"profile", "features"}:
+        raise ValueError(f"'{name}': scores are {', '.join(scores)}")
+    checks, alarm = ImageChecks.from_dict(values["checks"]), Alarm.from_dict(values["alarm"])
+    return ForeignImages(checks, scores, scales, alarm, read_count(values["images"], "images"))

@@ -1,0 +1,237 @@
+"""Foreign studies: what tells them is fitted on training and validation studies, and its alarms counted on others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mailnet.bundle import Foreign, ForeignFound, Predictor, find_bundle, write_foreign
+from mailnet.bundle.foreign import RATE, ForeignImages, Look, Scale, join_found, log_distance
+from mailnet.bundle.foreign_table import ForeignTable
+from mailnet.data.dataset import StudyDataset, iterate
+from mailnet.data.progress import progress
+from mailnet.data.study import StudyData
+from mailnet.errors import ConfigError
+from mailnet.evaluation.inputs import load_studies
+from mailnet.nn.batch import Batch
+from mailnet.trust.alarm import Alarm, fit_alarm
+from mailnet.trust.checks import fit_image_checks
+from mailnet.trust.foreign import Mahalanobis, fit_mahalanobis
+
+LIMIT = 2000  # images of a modality that are looked at, in training and in validation
+TOGETHER = 64
+STEP = 0.25  # of a deviation, to which ranges of a table are rounded outward
+
+
+def learn_foreign(
+    predictor: Predictor,
+    run: Path,
+    rate: float,
+    data_root: str | Path | None,
+    *,
+    skip_bad: bool,
+    cache: str | Path | None,
+) -> Foreign:
+    """Fit on a run's training and validation studies what tells foreign ones, and write it into its bundle.
+
+    Raises:
+        ConfigError: The rate is not between 0 and 1, or there is nothing to learn from.
+        DataError: The data cannot be read.
+        RunError: The run has no study.yaml, or its bundle cannot be written.
+    """
+    train, val = (
+        load_studies(predictor, run, None, split, data_root, skip_bad=skip_bad, cache=cache)
+        for split in ("train", "val")
+    )
+    seed = train.config.evaluation.seed
+    with progress("Looking at training studies", work(train, seed) + work(val, seed)) as advance:
+        try:
+            found = fit_foreign(predictor, train, val, rate=rate, seed=seed, advance=advance)
+        except ValueError as error:
+            raise ConfigError(str(error), remedy="See 'mailnet evaluate --help'") from error
+    write_foreign(find_bundle(run), found)
+    return found
+
+
+def fit_foreign(
+    predictor: Predictor,
+    train: StudyData,
+    val: StudyData,
+    *,
+    rate: float = RATE,
+    seed: int = 0,
+    advance: Callable[[int], object] = int,
+) -> Foreign:
+    """Fit distances and checks on training studies and alarms on validation studies.
+
+    Of images at most 2,000 a modality are drawn of each. A modality with fewer than two training studies, or whose
+    training images are all the same, is left out.
+
+    Args:
+        predictor: The model.
+        train: Training studies.
+        val: Validation studies.
+        rate: Rate of false alarms, of a study.
+        seed: Of the draws.
+        advance: Called with the number of studies just seen, of ``work(train, seed) + work(val, seed)``.
+
+    Raises:
+        ValueError: A rate that is not between 0 and 1, or no modality that could be fitted.
+    """
+    if not 0 < rate < 1:
+        raise ValueError(f"the rate of false alarms must be between 0 and 1, got {rate:g}")
+    patients = val.frame["group"].to_numpy(dtype=str)
+    found: dict[str, ForeignImages | ForeignTable] = {}
+    drawn, held = draw(train, seed), draw(val, seed)
+    seen, beside = (look(predictor, *of, advance) for of in ((train, drawn), (val, held)))
+    for name in train.modalities:
+        if name in train.tables:
+            rows, own = (np.flatnonzero(data.present[name]) for data in (train, val))
+            if len(rows) > 1:
+                found[name] = _table(train.arrays[name][rows], val.arrays[name][own], rate, patients[own])
+        elif len(drawn[name]) > 1 and (one := _images(seen[name], beside.get(name), rate, patients[held[name]])):
+            found[name] = one
+    if not found:
+        raise ValueError("no modality has two different training studies to tell foreign ones by")
+    return Foreign(found, rate, {name: state for name, state in predictor.tables.items() if name in found})
+
+
+def draw(data: StudyData, seed: int) -> dict[str, np.ndarray]:
+    """Return image or volume -> the rows that are looked at; of several modalities the same where they have them."""
+    order = np.random.default_rng(seed).permutation(len(data))
+    images = [name for name in data.modalities if name not in data.tables]
+    return {name: np.sort(order[data.present[name][order]][:LIMIT]) for name in images}
+
+
+def work(data: StudyData, seed: int) -> int:
+    """Return the number of studies that are looked at."""
+    return len(_union(draw(data, seed)))
+
+
+def look(
+    predictor: Predictor, data: StudyData, rows: Mapping[str, np.ndarray], advance: Callable[[int], object] = int
+) -> dict[str, Look]:
+    """Return image or volume -> what is seen of its rows, in their order."""
+    every = _union(rows)
+    parts: dict[str, list[tuple[np.ndarray, Look]]] = {name: [] for name in rows}
+    for some, batch in _batches(data, every):
+        features = predictor.features(batch)
+        for name, own in rows.items():
+            places = np.flatnonzero(np.isin(some, own))
+            if len(places):
+                given = features[name][places] if name in features else None
+                parts[name].append((some[places], Look.at(batch.inputs[name].numpy()[places], given)))
+        advance(len(some))
+    return {name: _joined(several) for name, several in parts.items() if several}
+
+
+def examine(predictor: Predictor, foreign: Foreign, data: StudyData, rows: np.ndarray) -> dict[str, ForeignFound]:
+    """Return what is found in loaded studies, in the order of ``rows``."""
+    parts, order = [], []
+    for some, batch in _batches(data, rows):
+        features = predictor.features(batch) if foreign.needs_features else {}
+        inputs, present = ({name: x.numpy() for name, x in of.items()} for of in (batch.inputs, batch.present))
+        parts.append(foreign.examine(inputs, present, features))
+        order.append(some)
+    if not parts:
+        return {}
+    place = np.argsort(np.concatenate(order))[np.argsort(np.argsort(rows))]
+    return {
+        name: ForeignFound(one.p[place], one.sounds[place], [one.findings[row] for row in place])
+        for name, one in join_found(parts).items()
+    }
+
+
+def foreign_tables(predictor: Predictor, foreign: Foreign, data: StudyData) -> dict[str, Any]:
+    """Return what ``evaluation.json`` says of foreign studies.
+
+    Returns:
+        ``rate`` stated of a study, ``split`` of the alarms; ``study`` and ``modalities`` (name -> the same): number of
+        studies, alarms, their share, and the share stated; of a modality also the share in which anything plain was
+        found, the training images and validation patients it was fitted on, the kinds of distance, and the reason why
+        its alarm cannot sound, if so.
+    """
+    found = examine(predictor, foreign, data, np.arange(len(data)))
+    asked = np.sum([np.isfinite(one.p) for one in found.values()], axis=0)
+    any_sounds = np.any([one.sounds for one in found.values()], axis=0)
+    modalities = {}
+    for name, one in found.items():
+        fitted, here = foreign.modalities[name], np.isfinite(one.p)
+        modalities[name] = {
+            **_counted(one.sounds[here], float((foreign.rate / asked[here]).mean()) if here.any() else None),
+            "findings": int(sum(bool(words) for words in one.findings)),
+            "images": fitted.images if isinstance(fitted, ForeignImages) else None,
+            "patients": fitted.alarm.patients,
+            "kinds": list(fitted.scores) if isinstance(fitted, ForeignImages) else ["ranges"],
+            "reason": foreign.reason(name),
+        }
+    return {
+        "rate": foreign.rate,
+        "split": "val",
+        "study": _counted(any_sounds[asked > 0], foreign.rate),
+        "modalities": modalities,
+    }
+
+
+def _counted(sounds: np.ndarray, stated: float | None) -> dict[str, Any]:
+    share = float(sounds.mean()) if len(sounds) else None
+    return {"studies": len(sounds), "alarms": int(sounds.sum()), "share": share, "stated": stated}
+
+
+def _images(seen: Look, beside: Look | None, rate: float, patients: np.ndarray) -> ForeignImages | None:
+    scores: dict[str, Mahalanobis] = {}
+    for kind in ("profile", "features"):
+        try:
+            scores[kind] = fit_mahalanobis(seen.values(kind))
+        except ValueError:  # none, or a network that says the same of all
+            continue
+    if "profile" not in scores:
+        return None
+    checks, images = fit_image_checks(seen.statistics), len(seen.profiles)
+    if beside is None:
+        nothing: dict[str, Scale] = dict.fromkeys(scores, (0.0, 1.0))
+        return ForeignImages(checks, scores, nothing, Alarm((), (), rate), images)
+    # Two numbers a distance are all that the validation studies add beside the alarm, so its promise holds nearly as
+    # exactly as were they others.
+    scales = {kind: _scale(log_distance(score, beside.values(kind))) for kind, score in scores.items()}
+    silent = ForeignImages(checks, scores, scales, Alarm((), (), rate), images)
+    own, _ = silent.score(beside)
+    return ForeignImages(checks, scores, scales, fit_alarm(own, rate, patients=patients), images)
+
+
+def _scale(logarithms: np.ndarray) -> Scale:
+    middle, high = np.quantile(logarithms, [0.5, 0.95])
+    return float(middle), max(float(high - middle), 1e-3)
+
+
+def _table(training: np.ndarray, validation: np.ndarray, rate: float, patients: np.ndarray) -> ForeignTable:
+    low = (np.floor(training.min(0) / STEP) * STEP).astype(np.float32)
+    high = (np.ceil(training.max(0) / STEP) * STEP).astype(np.float32)
+    score = ForeignTable(low, high, Alarm((), (), rate)).score(validation)
+    return ForeignTable(low, high, fit_alarm(score, rate, patients=patients))
+
+
+def _batches(data: StudyData, rows: np.ndarray) -> Iterator[tuple[np.ndarray, Batch]]:
+    # Rows with the same modalities travel together, as in predictions.
+    order = rows[np.lexsort(np.stack([data.present[name][rows] for name in data.modalities]))]
+    several = [order[start : start + TOGETHER] for start in range(0, len(order), TOGETHER)]
+    yield from zip(several, iterate(StudyDataset(data), several), strict=True)
+
+
+def _union(rows: Mapping[str, np.ndarray]) -> np.ndarray:
+    return np.unique(np.concatenate([*rows.values(), np.zeros(0, dtype=np.int64)]))
+
+
+def _joined(parts: list[tuple[np.ndarray, Look]]) -> Look:
+    order = np.argsort(np.concatenate([rows for rows, _ in parts]))
+    looks = [own for _, own in parts]
+    features = [own.features for own in looks if own.features is not None]
+    statistics = [one for own in looks for one in own.statistics]
+    return Look(
+        np.concatenate([own.profiles for own in looks])[order],
+        [statistics[place] for place in order],
+        np.concatenate(features)[order] if len(features) == len(looks) else None,
+    )

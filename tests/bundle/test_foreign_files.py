@@ -1,0 +1,144 @@
+"""What tells foreign studies comes back from a bundle as it was written, and damage is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from mailnet.bundle.foreign import Foreign, ForeignImages, Look
+from mailnet.bundle.foreign_files import ARRAYS, FILE, read_foreign, write_foreign
+from mailnet.bundle.foreign_table import ForeignTable
+from mailnet.data.numeric import NumericState
+from mailnet.data.table import CategoricalState, TableState
+from mailnet.errors import RunError
+from mailnet.specs import ModalitySpec
+from mailnet.trust.alarm import fit_alarm
+from mailnet.trust.checks import fit_image_checks
+from mailnet.trust.foreign import fit_mahalanobis
+
+NUMBERS = NumericState(("age", "count"), (50.0, 2.0), (10.0, 1.0), (50.0, 2.0), ("", ""), (False, False))
+STATE = TableState("lab", NUMBERS, (CategoricalState("site", ("A", "B"), False),))
+SPECS = {
+    "ct": ModalitySpec("ct", "image", 1, (16, 16)),
+    "lab": ModalitySpec("lab", "tabular", len(STATE.features)),
+}
+# age, count, site=A, site=B, site=unknown
+LOW, HIGH = (np.array(values, np.float32) for values in ([-2, -1, 0, 0, 0], [2, 1, 1, 1, 0]))
+
+
+def images(count: int, seed: int) -> np.ndarray:
+    return np.asarray(np.random.default_rng(seed).beta(2, 5, (count, 1, 16, 16)), np.float32)
+
+
+def foreign() -> Foreign:
+    random = np.random.default_rng(0)
+    look = Look.at(images(100, 1), random.normal(size=(100, 4)).astype(np.float32))
+    scores = {kind: fit_mahalanobis(look.values(kind)) for kind in ("profile", "features")}
+    scales = {"profile": (4.0, 0.5), "features": (1.0, 1.5)}
+    silent = ForeignImages(fit_image_checks(look.statistics), scores, scales, fit_alarm(np.zeros(0)), 100)
+    beside = Look.at(images(60, 2), random.normal(size=(60, 4)).astype(np.float32))
+    alarm = fit_alarm(silent.score(beside)[0])
+    table = ForeignTable(LOW, HIGH, fit_alarm(np.r_[np.zeros(58), 0.5, 1.0]))
+    return Foreign({"ct": ForeignImages(silent.checks, scores, scales, alarm, 100), "lab": table}, 0.05, {"lab": STATE})
+
+
+def studies() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray]]:
+    inputs = {"ct": images(6, 3), "lab": np.zeros((6, 5), np.float32)}
+    inputs["ct"][1] = 0
+    inputs["lab"][:, 2] = 1
+    inputs["lab"][2] = [9, 0, 0, 0, 1]
+    inputs["lab"][3, 1] = 1.2
+    present = {"ct": np.array([1, 1, 1, 1, 0, 1], bool), "lab": np.array([1, 1, 1, 1, 1, 0], bool)}
+    features = {"ct": np.random.default_rng(4).normal(size=(6, 4)).astype(np.float32)}
+    features["ct"][5] = np.nan  # a network that diverged
+    return inputs, present, features
+
+
+def test_what_was_written_comes_back(tmp_path: Path) -> None:
+    fitted = foreign()
+    write_foreign(tmp_path, fitted)
+    read = read_foreign(tmp_path, SPECS, {"lab": STATE})
+    assert read is not None
+    assert read.needs_features
+    assert (read.rate, set(read.modalities)) == (0.05, {"ct", "lab"})
+    for name, one in fitted.examine(*studies()).items():
+        again = read.examine(*studies())[name]
+        np.testing.assert_array_equal(one.p, again.p)
+        np.testing.assert_array_equal(one.sounds, again.sounds)
+        assert one.findings == again.findings
+    assert read_foreign(tmp_path / "elsewhere", SPECS, {}) is None
+
+
+def test_studies_are_examined_modality_by_modality() -> None:
+    found = foreign().examine(*studies())
+    assert found["ct"].p[[1, 5]] == pytest.approx([1 / 61, 1 / 61])
+    assert np.isnan(found["ct"].p[4])
+    # Two modalities share 0.05: 1 in 61 is enough, 2 in 61 is not; a study with one modality has it alone.
+    assert found["ct"].sounds.tolist()[1::4] == [True, True]
+    assert found["lab"].p[:5] == pytest.approx([1, 1, 1 / 61, 3 / 61, 1])
+    assert found["lab"].sounds.tolist() == [False, False, True, False, False, False]
+    assert found["lab"].findings[2] == [
+        "age is 140, in training studies about 30 to 70",
+        "site has no value, or one that no training study had",
+    ]
+    assert found["lab"].findings[3] == ["count is 3.2, in training studies about 1 to 3"]
+    assert found["ct"].findings[1][0].startswith("the image is blank")
+    assert found["lab"].findings[0] == []
+
+
+def test_features_are_caught_only_where_asked() -> None:
+    fitted = foreign()
+    inputs, present, _ = studies()
+    with pytest.raises(ValueError, match="gives no features"):
+        fitted.examine(inputs, present, {})
+    table = Foreign({"lab": fitted.modalities["lab"]}, 0.05, {"lab": STATE})
+    assert not table.needs_features
+    # Alone it has the whole rate.
+    assert table.examine(inputs, present, {})["lab"].sounds.tolist() == [False, False, True, True, False, False]
+
+
+def test_many_columns_outside_are_counted() -> None:
+    names = tuple(f"gene{k}" for k in range(30))
+    ones, none = (1.0,) * 30, (0.0,) * 30
+    state = TableState("rna", NumericState(names, none, ones, none, ("",) * 30, (False,) * 30, log=True), ())
+    table = ForeignTable(np.zeros(30, np.float32), np.ones(30, np.float32), fit_alarm(np.zeros(60)))
+    words = table.findings(np.full(30, 2, np.float32), state)
+    assert len(words) == 11
+    assert words[0] == "gene0 is 6.389, in training studies about 0 to 1.718"
+    assert words[-1] == "20 more columns are outside"
+
+
+def test_damage_is_named(tmp_path: Path) -> None:
+    write_foreign(tmp_path, foreign())
+    written = json.loads((tmp_path / FILE).read_text())
+
+    def refused(match: str, **changes: object) -> None:
+        (tmp_path / FILE).write_text(json.dumps(written | changes))
+        with pytest.raises(RunError, match=match):
+            read_foreign(tmp_path, SPECS, {"lab": STATE})
+
+    refused("newer", format=99)
+    refused("cannot be understood", rate="often")
+    refused("cannot be understood", modalities={"mr": {}})
+    refused("cannot be understood", modalities={"lab": written["modalities"]["ct"]})
+    refused("scores are", modalities={"ct": written["modalities"]["ct"] | {"scores": {}}})
+    (tmp_path / FILE).write_text(json.dumps(written))
+    with pytest.raises(RunError, match="ranges"):
+        read_foreign(tmp_path, SPECS | {"lab": ModalitySpec("lab", "tabular", 4)}, {"lab": STATE})
+    arrays = load_file(tmp_path / ARRAYS)
+    arrays["ct.profile.centre"] = arrays["ct.profile.centre"] + 1
+    save_file(arrays, tmp_path / ARRAYS)
+    refused("not the file that was written with it")
+    (tmp_path / ARRAYS).unlink()
+    refused("cannot be understood")
+
+
+def test_no_value_of_a_patient_is_kept() -> None:
+    fitted = foreign()
+    kept = {array.shape for one in fitted.modalities.values() if isinstance(one, ForeignImages)
+            for score in one.scores.values() for array in score.arrays().values()}  # fmt: skip
+    assert kept == {(81,), (1, 81), (81, 81), (4,), (1, 4), (4, 4)}
