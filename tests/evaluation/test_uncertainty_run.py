@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
+from factory import Command
 from mailnet.bundle import Predictor, Reliability, load
-from mailnet.data.config import load_config
+from mailnet.data.config import EvaluationConfig, load_config
 from mailnet.data.study import StudyData, load_study
 from mailnet.errors import ConfigError
+from mailnet.evaluation import evaluate
+from mailnet.evaluation.uncertainty import PARTS, Drawn, uncertainty_columns, uncertainty_tables
+from mailnet.specs import TaskSpec
 from mailnet.trust.calibration import Calibrator
+from mailnet.trust.selective import risk_coverage
+from mailnet.trust.uncertainty import measure_uncertainty
 
 MakeRun = Callable[..., Path]
 DROPOUT = {"dropout": 0.4}
@@ -86,6 +96,73 @@ def test_draws_are_calibrated_as_predictions_are(make_run: MakeRun, cache: Path)
     for one, own in zip(drawn, plain, strict=True):
         np.testing.assert_allclose(one, fitted.calibrate({"grade": own})["grade"], atol=1e-6)
     assert np.abs(drawn - plain).max() > 1e-3
+
+
+def test_evaluate_measures_and_keeps_it(make_run: MakeRun, cache: Path) -> None:
+    run = make_run(options=DROPOUT, size=16, n=90)
+    result = evaluate(run, cache=cache, device="cpu", bootstrap=30, uncertainty=5)
+    assert json.loads((run / "evaluation.json").read_text()) == result
+    found = result["uncertainty"]
+    assert (found["source"], found["draws"], set(found["tasks"])) == ("dropout", 5, {"finding", "grade"})
+    predictor = load(run, "cpu")
+    data = load_study(load_config(run / "study.yaml"), cache=cache, tables=predictor.tables, splits=["test"])
+    rows = np.arange(len(data))
+    drawn, said = predictor.draw(data, rows, draws=5), predictor.predict_data(data, rows)
+    table = pd.read_parquet(run / "predictions.parquet")
+    for task, spec in data.tasks.items():
+        own, one = measure_uncertainty(drawn[task], spec), found["tasks"][task]
+        wrong = said[task].argmax(1) != data.labels[task]
+        assert (one["studies"], one["wrong"]) == (len(rows), wrong.sum())
+        orders = {"confidence": 1 - said[task].max(1)}
+        for part in PARTS:
+            orders[part] = getattr(own, part)
+            np.testing.assert_allclose(table[f"{part}:{task}"], orders[part], atol=1e-6)
+            assert one["parts"][part]["value"] == pytest.approx(orders[part].mean(), abs=1e-6)
+            assert one["parts"][part]["low"] <= one["parts"][part]["value"] <= one["parts"][part]["high"]
+        for name, values in orders.items():
+            assert one["auroc"][name]["value"] == pytest.approx(roc_auc_score(wrong, values), abs=1e-6)
+            assert one["auroc"][name]["low"] <= one["auroc"][name]["value"] <= one["auroc"][name]["high"]
+            curve = risk_coverage(-values, wrong)
+            assert curve is not None
+            assert one["aurc"][name] == pytest.approx(curve.aurc)
+
+
+def test_of_labels_the_mean_and_of_no_mistakes_nothing() -> None:
+    spec = TaskSpec("signs", ("a", "b"), "multilabel")
+    data = MagicMock(spec=StudyData, tasks={"signs": spec}, frame=pd.DataFrame({"group": ["p", "q", "r"]}))
+    data.labels = {"signs": np.array([[1.0, 0.0], [0.0, np.nan], [np.nan, np.nan]])}
+    data.__len__.return_value = 3
+    said = np.array([[0.9, 0.2], [0.4, 0.3], [0.5, 0.5]])
+    drawn = Drawn("members", 2, {"signs": measure_uncertainty(np.stack([said, said[::-1]]), spec)})
+    columns = uncertainty_columns(data, drawn)
+    settings = EvaluationConfig(bootstrap=0)
+    one = uncertainty_tables(data, {"signs": said}, drawn, settings)["tasks"]["signs"]
+    assert (one["studies"], one["wrong"]) == (1, 0)
+    assert set(one["auroc"].values()) == {None}
+    for part in PARTS:
+        both = np.stack([columns[f"{part}:signs:a"], columns[f"{part}:signs:b"]])
+        assert one["parts"][part] == {"value": pytest.approx(both.mean())}
+    assert one["parts"]["total"]["value"] == pytest.approx(
+        one["parts"]["aleatoric"]["value"] + one["parts"]["epistemic"]["value"]
+    )
+    assert set(one["aurc"].values()) == {0.0}
+
+
+def test_from_the_command_line(make_run: MakeRun, cache: Path, mailnet: Command) -> None:
+    plain, random = make_run("plain", size=16), make_run("random", options=DROPOUT, size=16)
+    status, _, err = mailnet("evaluate", plain, "--uncertainty", "--cache", cache)
+    assert status == 2
+    assert "nothing to draw from" in err
+    assert not (plain / "evaluation.json").exists()
+    status, out, err = mailnet("evaluate", random, "--uncertainty", "--draws", 3, "--cache", cache)
+    assert status == 0, err
+    assert "uncertainty by 3 draws" in out
+    assert "epistemic" in out
+    status, out, err = mailnet("report", random)
+    assert status == 0, err
+    page = (random / "report.html").read_text()
+    assert "How unsure it is" in page
+    assert "3 passes with dropout" in page
 
 
 def test_a_network_without_anything_to_draw_says_what_to_do(make_run: MakeRun, cache: Path) -> None:

@@ -62,6 +62,14 @@ def evaluate(
     subgroups: Annotated[
         bool, typer.Option("--subgroups", help="Also measure the gaps between subgroups, with intervals.")
     ] = False,
+    uncertainty: Annotated[
+        bool,
+        typer.Option(
+            "--uncertainty",
+            help="Also measure how unsure the model is, of a random network, one with dropout or an ensemble.",
+        ),
+    ] = False,
+    draws: Annotated[int, typer.Option(help="Draws for --uncertainty; an ensemble has its members.", min=2)] = 20,
     foreign: Annotated[
         bool,
         typer.Option("--foreign", help="First fit what tells studies unlike those of training, kept in its bundle."),
@@ -83,7 +91,8 @@ def evaluate(
     rate = 0.05 if foreign and false_alarms is None else false_alarms
     split = split or ("test" if study is None else "all")
     result = run_evaluation(run, study, split=split, out=out, data_root=data_root, skip_bad=skip_bad, cache=cache,
-                            device=device, absent=absent, wanted=wanted, gaps=subgroups, foreign=rate)  # fmt: skip
+                            device=device, absent=absent, wanted=wanted, gaps=subgroups,
+                            uncertainty=draws if uncertainty else None, foreign=rate)  # fmt: skip
     if subgroups and not result["gaps"]:
         say("No gaps: the study names no subgroups; add 'subgroups: [COLUMN, ...]' to its study.yaml")
     if as_json:

@@ -85,6 +85,7 @@ def _reliability_tables(evaluation: Mapping[str, Any]) -> list[Rows]:
         ]  # fmt: skip
         columns = ["", "alpha", "score", "promised", "coverage", "answers in a set", "single answers"]
         tables.append((f"Prediction sets ({evaluation['split']} studies)", columns, rows))
+    tables += _uncertainty_tables(evaluation)
     if foreign := evaluation.get("foreign"):
         rows = [
             [name, str(one["studies"]), str(one["alarms"]), *(_chance(one[key]) for key in ("share", "stated"))]
@@ -102,6 +103,25 @@ def _reliability_tables(evaluation: Mapping[str, Any]) -> list[Rows]:
         columns = ["", "metric", "gap", "lowest", "highest", "chance", "patients in the smallest"]
         tables.append((f"Gaps by {column}", columns, rows))
     return tables
+
+
+def _uncertainty_tables(evaluation: Mapping[str, Any]) -> list[Rows]:
+    found = evaluation.get("uncertainty")
+    if not found:
+        return []
+    how = f"uncertainty by {found['draws']} {'members' if found['source'] == 'members' else 'draws'}"
+    return [
+        (
+            f"{task}, {how} ({of['wrong']} of {of['studies']} answers wrong)",
+            ["", "mean", "AUROC of wrong answers", "AURC"],
+            [
+                [name, cell(of["parts"].get(name)), cell(area), "-" if of["aurc"][name] is None
+                 else f"{of['aurc'][name]:.3f}"]
+                for name, area in of["auroc"].items()
+            ],
+        )
+        for task, of in found["tasks"].items()
+    ]  # fmt: skip
 
 
 def reliability_lines(evaluation: Mapping[str, Any]) -> list[str]:

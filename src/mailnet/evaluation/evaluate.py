@@ -13,6 +13,7 @@ import numpy as np
 import mailnet
 from mailnet.bundle import Predictor, Reliability, find_bundle, load, write_reliability
 from mailnet.bundle.card import write_card
+from mailnet.bundle.draws import draw_source
 from mailnet.bundle.reliability import calibration_digest
 from mailnet.data.config import EvaluationConfig, dump_config, load_config
 from mailnet.data.progress import progress
@@ -27,6 +28,7 @@ from mailnet.evaluation.inputs import load_studies, results_folder
 from mailnet.evaluation.predictions import prediction_table
 from mailnet.evaluation.reliability import Wanted, fit_reliability, reliability_tables, selective_tables
 from mailnet.evaluation.tables import Measure, modality_tables, plan_shares, subgroup_tables
+from mailnet.evaluation.uncertainty import measure_draws, uncertainty_columns, uncertainty_tables
 from mailnet.files import read_json, replacing, write_json, write_text
 from mailnet.metrics import measure
 from mailnet.nn.counts import count_operations, count_parameters
@@ -50,6 +52,7 @@ def evaluate(
     absent: bool = False,
     wanted: Wanted | None = None,
     gaps: bool = False,
+    uncertainty: int | None = None,
     foreign: float | None = None,
 ) -> dict[str, Any]:
     """Measure a run and write ``evaluation.json`` and ``predictions.parquet``.
@@ -70,6 +73,8 @@ def evaluate(
         wanted: Calibration, prediction sets or threshold to fit first, on the run's validation studies; they are kept
             in its bundle, and every later prediction uses them.
         gaps: Also measure the gaps between subgroups, see ``mailnet.trust.fairness``.
+        uncertainty: Also measure, by so many draws, how unsure the model is, and whether it is so where it is wrong; an
+            ensemble has as many draws as members.
         foreign: Rate of false alarms at which every later prediction shall tell studies unlike those of training; that
             is first fitted on the run's training and validation studies, and kept in its bundle.
 
@@ -80,13 +85,16 @@ def evaluate(
     Raises:
         RunError: The run cannot be read, ``out`` is another run, or the files cannot be written.
         ConfigError: The split is unknown, the study does not fit the model, ``out`` is missing, ``absent`` is asked
-            of a study whose rows have one modality each, or what is wanted does not fit the tasks.
+            of a study whose rows have one modality each, what is wanted does not fit the tasks, or there is nothing to
+            draw from for the uncertainty.
         DataError: The data cannot be read.
     """
     folder = results_folder(run, study, out)
     own = folder.resolve() == Path(run).resolve()
     predictor = load(run, device, raw=True)
     reliability = predictor.bundle.reliability
+    if uncertainty is not None:
+        draw_source(predictor.model, predictor.bundle.model_name)  # refused before anything takes long
     if wanted:
         reliability = _fit(predictor, Path(run), wanted, data_root, skip_bad, cache)
     familiar = predictor.bundle.foreign
@@ -110,6 +118,7 @@ def evaluate(
     if reliability is not None:
         probabilities = reliability.calibrate(raw)
         answers = {hidden: reliability.calibrate(of) for hidden, of in answers.items()}
+    drawn = None if uncertainty is None else measure_draws(predictor, reliability, data, uncertainty, settings.seed)
     result = {
         "format": FORMAT,
         "mailnet": mailnet.__version__,
@@ -136,12 +145,14 @@ def evaluate(
         else reliability_tables(data, raw, probabilities, reliability, measured),
         "foreign": None if familiar is None else foreign_tables(predictor, familiar, data),
         **({"gaps": gap_tables(data, probabilities, settings)} if gaps else {}),
+        **({} if drawn is None else {"uncertainty": uncertainty_tables(data, probabilities, drawn, settings)}),
         **({"absent": absent_table(data, sets, answers, measured)} if absent else {}),
     }
     if not own:
         write_text(folder / "study.yaml", dump_config(data.config))
     with replacing(folder / "predictions.parquet") as temporary:
-        prediction_table(data, probabilities).to_parquet(temporary, index=False)
+        table = prediction_table(data, probabilities)
+        table.assign(**({} if drawn is None else uncertainty_columns(data, drawn))).to_parquet(temporary, index=False)
     write_json(folder / "evaluation.json", result)
     if wanted or (own and split == "test"):
         write_card(run)

@@ -97,7 +97,7 @@ def fit_reliability(
             )
         if wanted.risk is not None:
             abstentions[task] = abstain_threshold(
-                least_confidence(values, spec), _wrong(values, labels, spec), wanted.risk, patients=patients[rows]
+                least_confidence(values, spec), any_wrong(values, labels, spec), wanted.risk, patients=patients[rows]
             )
     return replace(found, sets=sets, abstentions=abstentions)
 
@@ -180,14 +180,14 @@ def selective_tables(data: StudyData, probabilities: Mapping[str, np.ndarray]) -
     found = {}
     for task, spec in data.tasks.items():
         values = probabilities[task]
-        curve = risk_coverage(least_confidence(values, spec), _wrong(values, data.labels[task], spec))
+        curve = risk_coverage(least_confidence(values, spec), any_wrong(values, data.labels[task], spec))
         found[task] = None if curve is None else curve.as_dict()
     return found
 
 
 def _abstained(data: StudyData, raw: Mapping[str, np.ndarray], reliability: Reliability, task: str) -> dict[str, Any]:
     answered = reliability.answered({task: raw[task]}, data.tasks)[task]
-    wrong = _wrong(reliability.read(task, raw[task]), data.labels[task], data.tasks[task])
+    wrong = any_wrong(reliability.read(task, raw[task]), data.labels[task], data.tasks[task])
     known = np.isfinite(wrong)
     given = wrong[known & answered]
     return {
@@ -198,7 +198,7 @@ def _abstained(data: StudyData, raw: Mapping[str, np.ndarray], reliability: Reli
     }
 
 
-def _wrong(probabilities: np.ndarray, labels: np.ndarray, spec: TaskSpec) -> np.ndarray:
+def any_wrong(probabilities: np.ndarray, labels: np.ndarray, spec: TaskSpec) -> np.ndarray:
     """Return (N,) 1 where the answer, of a multilabel task any of its labels, is wrong; NaN where that is unknown."""
     wrong = wrong_of(probabilities, labels, spec)
     return np.asarray(wrong.max(1) if wrong.ndim == 2 else wrong)

@@ -36,6 +36,7 @@ def render_reliability(evaluation: Mapping[str, Any]) -> Markup | None:
         "chart": _chart(curves, found["abstention"]),
         "curves": curves,
         "dashes": DASHES,
+        "uncertainty": evaluation.get("uncertainty"),
         "gaps": evaluation.get("gaps", {}),
         "foreign": evaluation.get("foreign"),
         "label": words.BY_KEY,
