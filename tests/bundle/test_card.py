@@ -67,6 +67,15 @@ def test_numbers_of_the_text_are_those_of_the_evaluation() -> None:
     assert "Log loss" not in card, "a measure without a value has no row"
 
 
+def test_numbers_that_may_be_those_of_a_patient_are_not_shown() -> None:
+    found = evaluation()
+    found["subgroups"]["sex"]["other"] = {"pathology": found["tasks"]["pathology"] | {"n": 4}}
+    card = model_card(Facts(config(), evaluation=found))
+    assert "other" not in card.split("### By sex")[1].split("###")[0]
+    assert "Subgroups of fewer than 5 labelled studies are not shown (1)." in card
+    assert "are not shown" not in model_card(Facts(config(), evaluation=evaluation()))
+
+
 def test_nothing_is_said_of_what_was_not_measured() -> None:
     card = model_card(Facts(config(), None))
     assert "model-index" not in front(card)

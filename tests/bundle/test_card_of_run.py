@@ -116,6 +116,9 @@ def test_a_folder_without_a_model_and_a_damaged_file(run: Path, tmp_path: Path) 
     (run / "evaluation.json").write_text("{", encoding="utf-8")
     with pytest.raises(RunError, match=r"evaluation\.json"):
         write_card(run)
+    write(run / "evaluation.json", {"split": "test", "tasks": {"pathology": []}})
+    with pytest.raises(RunError, match="cannot be understood"):
+        write_card(run)
 
 
 def test_evaluating_the_test_studies_writes_it(make_run: Callable[..., Path], cache: Path) -> None:

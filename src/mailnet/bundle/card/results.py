@@ -12,6 +12,7 @@ from mailnet.bundle.card.text import interval, number, percent, plain, table, va
 MEASURES = (("sensitivity", "Sensitivity"), ("specificity", "Specificity"), ("precision", "Precision"),
             ("auroc", "AUROC"))  # fmt: skip
 FEW = 30  # labelled studies below which a subgroup supports no conclusion
+LEAST = 5  # below these a number may be that of a patient, and a card travels further than a report
 
 
 def results(facts: Facts) -> list[str]:
@@ -93,16 +94,20 @@ def _line(of: Mapping[str, Any], kind: str) -> list[str]:
 
 def _subgroups(found: Mapping[str, Any]) -> Iterator[str]:
     for column, values in found.get("subgroups", {}).items():
-        rows = []
+        rows, hidden = [], set()
         for task in found["tasks"]:
             for value, of in values.items():
-                if task in of:
+                if task in of and of[task]["n"] < LEAST:
+                    hidden.add(value)
+                elif task in of:
                     few = " (few studies)" if of[task]["n"] < FEW else ""
                     kind = found["tasks"][task]["kind"]
                     rows.append([f"{plain(task)}: {plain(value)}{few}", *_line(of[task], kind)])
         if rows:
             yield from (f"### By {plain(column)}", "")
             yield from table(["Subgroup", "n", "Measure", "Value", "95% interval"], rows)
+            if hidden:
+                yield from (f"Subgroups of fewer than {LEAST} labelled studies are not shown ({len(hidden)}).", "")
 
 
 def _gaps(found: Mapping[str, Any]) -> Iterator[str]:

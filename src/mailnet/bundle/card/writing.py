@@ -11,6 +11,7 @@ import yaml
 from mailnet.bundle.card import attacked, described, results, trusted
 from mailnet.bundle.card.facts import CARD, CONFIG, Facts, gather
 from mailnet.bundle.card.front import front_matter
+from mailnet.errors import RunError
 from mailnet.files import write_text
 
 # No name of a study can hold this: its angle brackets would be escaped.
@@ -56,7 +57,7 @@ def write_card(run: str | Path) -> Path | None:
         The card; None where the run has no bundle.
 
     Raises:
-        RunError: A file of the run is damaged, or the card cannot be written.
+        RunError: A file of the run is damaged or cannot be understood, or the card cannot be written.
         ConfigError: The study.yaml is damaged.
     """
     bundle = Path(run) / "bundle"
@@ -64,7 +65,12 @@ def write_card(run: str | Path) -> Path | None:
         return None
     path = bundle / CARD
     old = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    new = model_card(gather(Path(run)), old)
+    try:
+        new = model_card(gather(Path(run)), old)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        remedy = "Restore the run's JSON files, or measure again what wrote them"
+        raise RunError(f"cannot be written: a file of the run cannot be understood ({error!r})", file=path,
+                       remedy=remedy) from error  # fmt: skip
     if new != old:
         write_text(path, new)
     return path
