@@ -93,7 +93,7 @@ def test_nothing_is_said_of_what_was_not_measured() -> None:
     ):
         assert command in missing
     assert "parameters" not in card
-    assert "measured before the probabilities were calibrated" in model_card(Facts(config(), outdated=True))
+    assert "measured before the model was trained, or calibrated" in model_card(Facts(config(), outdated=True))
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from made_up import config, estimate, evaluation
 
 from mailnet.bundle.card import write_card
 from mailnet.bundle.reliability import calibration_digest
+from mailnet.bundle.weights import weights_digest
 from mailnet.errors import RunError
 from mailnet.evaluation import evaluate
 
@@ -100,7 +101,7 @@ def test_other_studies_and_splits_never_come_into_a_card(run: Path, changes: dic
 def test_an_evaluation_before_the_present_calibration(run: Path) -> None:
     write(run / "bundle" / "calibration.json", {"format": 1, "split": "val", "calibrators": {"pathology": CALIBRATOR},
                                                 "sets": {}, "abstentions": {}})  # fmt: skip
-    assert "measured before the probabilities were calibrated" in card(run)
+    assert "measured before the model was trained, or calibrated" in card(run)
     assert "Probabilities of pathology are calibrated" in card(run)
     found = evaluation()
     found["model"]["calibration"] = calibration_digest({"pathology": CALIBRATOR})
@@ -109,6 +110,24 @@ def test_an_evaluation_before_the_present_calibration(run: Path) -> None:
     found["model"]["calibration"] = calibration_digest({})
     write(run / "evaluation.json", found)
     assert "| Balanced accuracy | 0.712 |" not in card(run)
+
+
+def test_what_was_measured_of_other_weights(run: Path) -> None:
+    (run / "bundle" / "model.safetensors").write_bytes(b"weights")
+    write(run / "robustness.json", robustness(model={"weights": weights_digest(run)}))
+    found = evaluation()
+    found["model"]["weights"] = weights_digest(run)
+    write(run / "evaluation.json", found)
+    write(run / "explanations" / "explanations.json", {"method": "layer_cam", "entries": [{"row": 3}]})
+    text = card(run)
+    assert "model-index" in text
+    assert "## Robustness" in text
+    assert "## Explanations" in text
+    (run / "bundle" / "model.safetensors").write_bytes(b"others")
+    text = card(run)
+    assert "measured before the model was trained, or calibrated" in text
+    for words in ("model-index", "## Robustness", "## Explanations"):
+        assert words not in text
 
 
 def test_a_folder_without_a_model_and_a_damaged_file(run: Path, tmp_path: Path) -> None:

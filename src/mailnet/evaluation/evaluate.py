@@ -15,6 +15,7 @@ from mailnet.bundle import Predictor, Reliability, find_bundle, load, write_reli
 from mailnet.bundle.card import write_card
 from mailnet.bundle.draws import draw_source
 from mailnet.bundle.reliability import calibration_digest
+from mailnet.bundle.weights import weights_digest
 from mailnet.data.config import EvaluationConfig, dump_config, load_config
 from mailnet.data.progress import progress
 from mailnet.data.study import StudyData
@@ -234,6 +235,7 @@ def _model(predictor: Predictor, run: Path) -> dict[str, Any]:
     return {
         "name": predictor.bundle.model_name,
         "options": predictor.bundle.options,
+        "weights": weights_digest(run),
         "parameters": parameters.total,
         "trainable": parameters.trainable,
         "macs": operations.macs,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mailnet.bundle.reliability import FILE, calibration_digest
+from mailnet.bundle.weights import WEIGHTS, weights_digest
 from mailnet.data.config import load_config
 from mailnet.files import read_json
 
@@ -28,7 +29,7 @@ class Facts:
         data: ``data.json``, or of it ``studies`` alone.
         fitted: ``calibration.json`` of the bundle; empty where nothing was fitted.
         evaluation: ``evaluation.json``, if it is of the run's own test studies.
-        outdated: Those were measured before the probabilities were calibrated as they are now.
+        outdated: Those were measured before the model was trained, or calibrated, as it is now.
         attacked: ``robustness.json``, likewise.
         damaged: ``corruptions.json``, likewise.
         certified: ``certificate.json``, likewise.
@@ -71,8 +72,12 @@ def gather(run: Path) -> Facts:
     config = load_config(run / "study.yaml") if (run / "study.yaml").is_file() else None
     fitted = _read(bundle / FILE) or {}
     evaluation = _of_test(_read(run / "evaluation.json"))
-    outdated = evaluation is not None and _outdated(evaluation, fitted)
-    certified = _read(run / "certificate.json")
+    weights = weights_digest(run) if (bundle / WEIGHTS).is_file() else None
+    retrained = _of_other_weights(evaluation, weights)
+    outdated = retrained or (evaluation is not None and _outdated(evaluation, fitted))
+    attacked = _of_test(_read(run / "robustness.json"))
+    damaged = None if retrained else _of_test(_read(run / "corruptions.json"))
+    certified = None if retrained else _read(run / "certificate.json")
     model = (evaluation or {}).get("model", {})
     recorded = (_read(run / "run.json") or {}).get("parameters", model.get("trainable"))
     return Facts(
@@ -84,10 +89,10 @@ def gather(run: Path) -> Facts:
         fitted=fitted,
         evaluation=None if outdated else evaluation,
         outdated=outdated,
-        attacked=_of_test(_read(run / "robustness.json")),
-        damaged=_of_test(_read(run / "corruptions.json")),
+        attacked=None if _of_other_weights(attacked, weights) else attacked,
+        damaged=damaged,
         certified=certified if certified and certified["settings"].get("split") == SPLIT else None,
-        explained=_read(run / "explanations" / "explanations.json"),
+        explained=None if retrained else _read(run / "explanations" / "explanations.json"),
         foreign=_read(bundle / "foreign.json"),
     )
 
@@ -100,6 +105,11 @@ def _read(path: Path) -> dict[str, Any] | None:
 def _of_test(found: dict[str, Any] | None) -> dict[str, Any] | None:
     own = found is not None and found.get("split", SPLIT) == SPLIT and not found.get("external")
     return found if own else None
+
+
+def _of_other_weights(found: Mapping[str, Any] | None, weights: str | None) -> bool:
+    known = (found or {}).get("model", {}).get("weights", weights)  # older files do not say of which they are
+    return bool(known != weights)
 
 
 def _outdated(evaluation: Mapping[str, Any], fitted: Mapping[str, Any]) -> bool:

@@ -20,7 +20,7 @@ def results(facts: Facts) -> list[str]:
     found = facts.evaluation
     if found is None:
         why = (
-            "The test studies were measured before the probabilities were calibrated as they are now. "
+            "The test studies were measured before the model was trained, or calibrated, as it is now. "
             if facts.outdated
             else "The model has not been measured on its test studies. "
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mailnet.bundle import Predictor
+from mailnet.bundle.weights import weights_digest
 from mailnet.data.config import load_config
 from mailnet.data.study import StudyData
 from mailnet.robustness.attack.cells import Cell
@@ -43,16 +43,6 @@ def describe_tables(data: StudyData, tables: Mapping[str, float]) -> dict[str, A
     return {
         name: {"radius": radius, "columns": list(data.tables[name].numeric.names)} for name, radius in tables.items()
     }
-
-
-def weights_digest(run: Path) -> str:
-    """Return the SHA-256 of the weights of a run or bundle."""
-    bundle = run / "bundle" if (run / "bundle").is_dir() else run
-    found = sha256()
-    with (bundle / "model.safetensors").open("rb") as file:
-        while part := file.read(2**20):
-            found.update(part)
-    return found.hexdigest()
 
 
 def describe_cell(

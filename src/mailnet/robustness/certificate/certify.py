@@ -14,6 +14,7 @@ import torch
 
 import mailnet
 from mailnet.bundle import Predictor, load
+from mailnet.bundle.weights import weights_digest
 from mailnet.data.config import load_config
 from mailnet.data.dataset import StudyDataset
 from mailnet.data.progress import progress
@@ -21,7 +22,6 @@ from mailnet.data.study import StudyData
 from mailnet.errors import ConfigError, DataError
 from mailnet.evaluation.inputs import load_studies, results_folder
 from mailnet.files import write_json
-from mailnet.robustness.attack.card import weights_digest
 from mailnet.robustness.attack.studies import digest_studies
 from mailnet.robustness.certificate.base import BaseClassifier, BaseNoise, find_questions
 from mailnet.robustness.certificate.certified import Resample, summarise

@@ -12,10 +12,10 @@ import numpy as np
 
 import mailnet
 from mailnet.bundle import load
+from mailnet.bundle.weights import weights_digest
 from mailnet.errors import DataError
 from mailnet.evaluation.inputs import load_studies, results_folder
 from mailnet.files import read_json, write_json
-from mailnet.robustness.attack.card import weights_digest
 from mailnet.robustness.attack.studies import digest_studies
 from mailnet.robustness.corruptions import CORRUPTIONS
 from mailnet.robustness.damage.asking import Measured, ask_all
