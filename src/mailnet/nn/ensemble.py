@@ -62,3 +62,15 @@ class Ensemble(nn.Module):
              for name, values in member(inputs, present).items()}
             for member in self.members
         ]  # fmt: skip
+
+    def feature_layers(self) -> dict[str, list[nn.Module]]:
+        """Return image or volume -> the layers of all members that have any; see ``MAIL.feature_layers``.
+
+        A class activation map is made of each member by itself, see ``mailnet.explain.methods.cam``.
+        """
+        found: dict[str, list[nn.Module]] = {}
+        for member in self.members:
+            own: Any = getattr(member, "feature_layers", dict)
+            for name, layers in own().items():
+                found.setdefault(name, []).extend(layers)
+        return found

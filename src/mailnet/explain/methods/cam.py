@@ -22,9 +22,10 @@ from torch import Tensor
 
 from mailnet.explain.baselines import Baseline, baselines
 from mailnet.explain.geometry import cell_centre, to_pixels
-from mailnet.explain.layers import CELLS, Layers, Stage, Wanted, differentiate
+from mailnet.explain.layers import CELLS, Layers, Stage, Wanted, differentiate, layers_of
 from mailnet.explain.question import Question
 from mailnet.explain.registry import Found, register_explainer
+from mailnet.nn.ensemble import Ensemble
 from mailnet.nn.layers import expand_as, pool_mean, spatial_axes
 
 
@@ -144,12 +145,19 @@ def _maps(
         raise ValueError("stages can be fused only of what speaks for a class: rectify, or choose one stage")
     centre = cell_centre(question.model)
     base = None if against is None else baselines(question, against)
-    found = differentiate(question, wanted, layers, base)
-    stages = {}
-    for name, several in found.items():
-        size = tuple(question.batch.inputs[name].shape[2:])
-        stages[name] = tuple(to_pixels(question.spread(name, rule(stage)), size, centre) for stage in several)
-    maps = {name: _geometric_mean(several) for name, several in stages.items()}
+    # Each member of an ensemble has features of its own, by which the common score is differentiated: what they say for
+    # the class adds up.
+    parts: list[Layers | None] = [layers]
+    if isinstance(question.model, Ensemble) and layers is None:
+        parts = [layers_of(member) for member in question.model.members]
+    maps: dict[str, Tensor] = {}
+    stages: dict[str, tuple[Tensor, ...]] = {}
+    for part in parts:
+        for name, several in differentiate(question, wanted, part, base).items():
+            size = tuple(question.batch.inputs[name].shape[2:])
+            own = tuple(to_pixels(question.spread(name, rule(stage)), size, centre) for stage in several)
+            maps[name] = _geometric_mean(own) + maps.get(name, 0)
+            stages[name] = (*stages.get(name, ()), *own)
     return Found(maps, signed=signed, stages={name: several for name, several in stages.items() if len(several) > 1})
 
 
