@@ -107,7 +107,7 @@ def render_explanations(run: Path) -> Markup | None:
             shown.append(_entry(entry, picture))
         columns = [(table, _worth([entry["columns"].get(table) for entry in several], COLUMNS))
                    for table in dict.fromkeys(table for entry in several for table in entry["columns"])]  # fmt: skip
-        modalities, ordinal = _worth([entry["modalities"] for entry in several]), several[0]["kind"] == "ordinal"
+        modalities, ordinal = _worth([entry["modalities"] for entry in several]), several[0].get("kind") == "ordinal"
         tasks.append(TaskView(name, modalities, columns, ordinal, shown))
     studies = len({entry["row"] for entry in entries})
     view = {
@@ -128,7 +128,7 @@ def render_explanations(run: Path) -> Markup | None:
 def _entry(entry: Mapping[str, Any], picture: str | None) -> Entry:
     said: Mapping[str, float] = entry["probabilities"]
     # Of labels any number may be true, so none is the answer.
-    answer = None if entry["kind"] == "multilabel" else max(said, key=lambda name: said[name], default=None)
+    answer = None if entry.get("kind") == "multilabel" else max(said, key=lambda name: said[name], default=None)
     truth, predicted = entry["truth"], entry["target"] == answer
     worth = entry["modalities"] or {}
     return Entry(
