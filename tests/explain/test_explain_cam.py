@@ -65,7 +65,9 @@ def test_grad_cam_is_captums_times_the_cells() -> None:
     batch = studies(model)
     captum = LayerGradCam(lambda x: model({"ct": x})["grade"].diff(dim=1)[:, 0], model.last["ct"])
     expected = captum.attribute(batch.inputs["ct"], relu_attributions=True)[:, 0].detach() * 8 * 8
-    torch.testing.assert_close(explain(model, batch, "grade", 1, "grad_cam").maps["ct"], enlarged(expected, batch, "ct"))
+    torch.testing.assert_close(
+        explain(model, batch, "grade", 1, "grad_cam").maps["ct"], enlarged(expected, batch, "ct")
+    )
 
 
 def test_the_mean_of_a_map_is_what_the_modality_adds() -> None:
@@ -131,7 +133,7 @@ def test_stages() -> None:
 def test_bad_options(options: dict[str, object], message: str) -> None:
     model = Convolutional((CT,))
     with pytest.raises(ValueError, match=message):
-        explain(model, studies(model), "grade", **options)  # type: ignore[arg-type]
+        explain(model, studies(model), "grade", method="grad_cam", **options)  # type: ignore[arg-type]
 
 
 def test_a_transformer_names_the_methods_that_work() -> None:
