@@ -63,7 +63,8 @@ def test_its_answers_are_the_mean_of_its_members(runs: list[Path], cache: Path, 
 
 def test_it_is_evaluated_as_a_run_and_says_what_it_is(runs: list[Path], cache: Path, tmp_path: Path) -> None:
     folder = make_ensemble(runs, tmp_path / "both")
-    result = evaluate(folder, cache=cache, device="cpu", bootstrap=0)
+    result = evaluate(folder, cache=cache, device="cpu", bootstrap=0, uncertainty=7)
+    assert (result["uncertainty"]["source"], result["uncertainty"]["draws"]) == ("members", 2)
     assert (result["model"]["name"], result["model"]["seed"], result["model"]["epoch"]) == ("ensemble", None, None)
     assert result["model"]["parameters"] == sum(count_parameters(load(run, "cpu").model).total for run in runs)
     record = json.loads((folder / "run.json").read_text())
