@@ -22,7 +22,7 @@ import torch
 from scipy.stats import rankdata
 
 from mailnet.bundle import Foreign, Predictor, load
-from mailnet.bundle.foreign import ForeignImages, Look, log_distance
+from mailnet.bundle.foreign import ForeignImages, Look
 from mailnet.cli.output import print_table
 from mailnet.data.config import PixelConfig, load_config
 from mailnet.data.dataset import StudyDataset
@@ -53,21 +53,20 @@ class Bench:
         return [name for name, one in self.foreign.modalities.items() if isinstance(one, ForeignImages)]
 
     def scores(self, batch: Batch) -> dict[str, dict[str, np.ndarray]]:
-        """Return modality -> score of each kind, and both together, of the studies that have it."""
-        features, found = self.predictor.features(batch), {}
+        """Return modality -> kind of distance -> its logarithm, of the studies that have it."""
+        features, found = self.predictor.features(batch, self.foreign.layers), {}
         for name in self.images:
             rows, one = batch.present[name].numpy(), self.foreign.modalities[name]
             assert isinstance(one, ForeignImages)
             own = features[name][rows] if name in features else None
             look = Look.at(batch.inputs[name].numpy()[rows], own)
-            found[name] = {kind: log_distance(score, look.values(kind)) for kind, score in one.scores.items()}
-            found[name]["both"] = one.score(look)[0]
+            found[name] = {kind: distance.log(look.values(kind)) for kind, distance in one.distances.items()}
         return found
 
     def called(self, batch: Batch) -> dict[str, np.ndarray]:
         """Return modality -> (B,) bool, its alarm sounds."""
         inputs, present = ({name: x.numpy() for name, x in of.items()} for of in (batch.inputs, batch.present))
-        found = self.foreign.examine(inputs, present, self.predictor.features(batch))
+        found = self.foreign.examine(inputs, present, self.predictor.features(batch, self.foreign.layers))
         return {name: one.sounds for name, one in found.items()}
 
     def measure(self, kind: str, case: str, name: str, images: torch.Tensor, rows: torch.Tensor) -> dict[str, Any]:

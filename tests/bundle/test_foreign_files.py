@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from mailnet.bundle.foreign import Foreign, ForeignImages, Look
+from mailnet.bundle.foreign import Distance, Foreign, ForeignImages, Look
 from mailnet.bundle.foreign_files import ARRAYS, FILE, read_foreign, write_foreign
 from mailnet.bundle.foreign_table import ForeignTable
 from mailnet.data.numeric import NumericState
@@ -37,13 +37,14 @@ def images(count: int, seed: int) -> np.ndarray:
 def foreign() -> Foreign:
     random = np.random.default_rng(0)
     look = Look.at(images(100, 1), random.normal(size=(100, 4)).astype(np.float32))
-    scores = {kind: fit_mahalanobis(look.values(kind)) for kind in ("profile", "features")}
-    scales = {"profile": (4.0, 0.5), "features": (1.0, 1.5)}
-    silent = ForeignImages(fit_image_checks(look.statistics), scores, scales, fit_alarm(np.zeros(0)), 100)
     beside = Look.at(images(60, 2), random.normal(size=(60, 4)).astype(np.float32))
-    alarm = fit_alarm(silent.score(beside)[0])
+    distances = {}
+    for kind in ("picture", "features"):
+        silent = Distance(fit_mahalanobis(look.values(kind)), fit_alarm(np.zeros(0)))
+        distances[kind] = Distance(silent.score, fit_alarm(silent.log(beside.values(kind))))
+    ct = ForeignImages(fit_image_checks(look.statistics), distances, (0, 2), 100)
     table = ForeignTable(LOW, HIGH, fit_alarm(np.r_[np.zeros(58), 0.5, 1.0]))
-    return Foreign({"ct": ForeignImages(silent.checks, scores, scales, alarm, 100), "lab": table}, 0.05, {"lab": STATE})
+    return Foreign({"ct": ct, "lab": table}, 0.05, {"lab": STATE})
 
 
 def studies() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -90,11 +91,15 @@ def test_studies_are_examined_modality_by_modality() -> None:
     assert found["lab"].findings[0] == []
 
 
-def test_features_are_caught_only_where_asked() -> None:
+def test_what_the_network_does_not_give_is_done_without() -> None:
     fitted = foreign()
     inputs, present, _ = studies()
+    # Without a network the picture alone tells, by an alarm of its own.
+    alone = fitted.examine(inputs, present, {})["ct"]
+    assert alone.p[1] == pytest.approx(1 / 61)
+    assert alone.p[5] > 1 / 61
     with pytest.raises(ValueError, match="gives no features"):
-        fitted.examine(inputs, present, {})
+        Look.at(images(1, 0)).values("features")
     table = Foreign({"lab": fitted.modalities["lab"]}, 0.05, {"lab": STATE})
     assert not table.needs_features
     # Alone it has the whole rate.
@@ -125,12 +130,12 @@ def test_damage_is_named(tmp_path: Path) -> None:
     refused("cannot be understood", rate="often")
     refused("cannot be understood", modalities={"mr": {}})
     refused("cannot be understood", modalities={"lab": written["modalities"]["ct"]})
-    refused("scores are", modalities={"ct": written["modalities"]["ct"] | {"scores": {}}})
+    refused("need layers", modalities={"ct": written["modalities"]["ct"] | {"layers": []}})
     (tmp_path / FILE).write_text(json.dumps(written))
     with pytest.raises(RunError, match="ranges"):
         read_foreign(tmp_path, SPECS | {"lab": ModalitySpec("lab", "tabular", 4)}, {"lab": STATE})
     arrays = load_file(tmp_path / ARRAYS)
-    arrays["ct.profile.centre"] = arrays["ct.profile.centre"] + 1
+    arrays["ct.picture.centre"] = arrays["ct.picture.centre"] + 1
     save_file(arrays, tmp_path / ARRAYS)
     refused("not the file that was written with it")
     (tmp_path / ARRAYS).unlink()
@@ -140,5 +145,5 @@ def test_damage_is_named(tmp_path: Path) -> None:
 def test_no_value_of_a_patient_is_kept() -> None:
     fitted = foreign()
     kept = {array.shape for one in fitted.modalities.values() if isinstance(one, ForeignImages)
-            for score in one.scores.values() for array in score.arrays().values()}  # fmt: skip
-    assert kept == {(81,), (1, 81), (81, 81), (4,), (1, 4), (4, 4)}
+            for distance in one.distances.values() for array in distance.score.arrays().values()}  # fmt: skip
+    assert kept == {(87,), (1, 87), (87, 87), (91,), (1, 91), (91, 91)}

@@ -17,7 +17,7 @@ from mailnet.data.config import load_config
 from mailnet.data.study import StudyData, load_study
 from mailnet.errors import ConfigError
 from mailnet.evaluation import evaluate
-from mailnet.evaluation.foreign import draw, examine, fit_foreign, look
+from mailnet.evaluation.foreign import draw, examine, find_layers, fit_foreign, look
 
 MakeRun = Callable[..., Path]
 
@@ -51,7 +51,7 @@ def test_predictions_tell_foreign_studies_and_say_what_is_odd(run: Path, cache: 
     assert json.loads((run / "evaluation.json").read_text()) == result
     assert (result["foreign"]["rate"], result["foreign"]["study"]["studies"]) == (0.15, 30)
     assert result["foreign"]["study"]["share"] <= 0.3
-    assert result["foreign"]["modalities"]["ct"]["kinds"] == ["profile", "features"]
+    assert result["foreign"]["modalities"]["ct"]["kinds"] == ["picture", "features"]
     assert result["foreign"]["modalities"]["ct"]["patients"] == 30
     predictions = load(run, "cpu").predict(strange(run, tmp_path), batch_size=3)
     assert predictions.foreign_modalities()[1:] == [["ct"], ["photo"], ["clinical"]]
@@ -85,16 +85,20 @@ def test_a_prediction_does_not_depend_on_what_else_is_predicted(run: Path, cache
 
 
 def test_a_random_network_has_the_features_of_its_draws(make_run: MakeRun, cache: Path) -> None:
-    predictor, data = loaded(make_run("noisy", model="robust_mail", n=60), cache, "train")
+    predictor, data = loaded(make_run("noisy", model="robust_mail", n=30), cache, "train")
     data.present["photo"][:5] = False
-    seen = look(predictor, data, draw(data, 0))
-    again = look(predictor, data, {"ct": np.array([2, 30])})
+    rows = draw(data, 0)
+    layers = find_layers(predictor, data, rows)
+    assert set(layers) == {"ct", "photo"}
+    assert all(len(chosen) == 2 for chosen in layers.values())
+    seen = look(predictor, data, rows, layers)
+    again = look(predictor, data, {"ct": np.array([2, 13])}, layers)
     assert seen["photo"].features is not None
-    assert len(seen["photo"].profiles) == len(seen["photo"].features) == len(data) - 5
+    assert len(seen["photo"].picture) == len(seen["photo"].features) == len(data) - 5
     assert np.isfinite(seen["photo"].features).all()
     assert seen["ct"].features is not None
     assert again["ct"].features is not None
-    np.testing.assert_allclose(seen["ct"].features[[2, 30]], again["ct"].features, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(seen["ct"].features[[2, 13]], again["ct"].features, rtol=1e-4, atol=1e-5)
 
 
 def test_alarms_sound_at_the_rate(run: Path, cache: Path) -> None:

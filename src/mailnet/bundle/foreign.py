@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +23,6 @@ from mailnet.trust.scores import patients_needed
 RATE = 0.05
 # What no score reaches: of an image that is plainly wrong, or on which the network has no numbers.
 PLAIN = 1e6
-Scale: TypeAlias = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -31,79 +30,91 @@ class Look:
     """What is seen of n images of a modality without their pixels.
 
     Args:
-        profiles: (n, P), see ``mailnet.trust.profile``.
         statistics: n of ``mailnet.trust.checks``.
+        picture: (n, P) these, and the profile of ``mailnet.trust.profile``.
         features: (n, C) of the network, None where it gives none.
     """
 
-    profiles: np.ndarray
     statistics: Sequence[Mapping[str, float]]
+    picture: np.ndarray
     features: np.ndarray | None = None
 
     @staticmethod
     def at(images: np.ndarray, features: np.ndarray | None = None) -> Look:
         """Look at images (n, C, H, W), or volumes (n, C, D, H, W), in [0, 1]."""
-        profiles = [image_profile(image) for image in images]
-        return Look(np.array(profiles), [image_statistics(image) for image in images], features)
+        statistics = [image_statistics(image) for image in images]
+        numbers = np.array([[*of.values()] for of in statistics])
+        return Look(statistics, np.c_[[image_profile(image) for image in images], numbers], features)
 
     def values(self, kind: str) -> np.ndarray:
-        """Return (n, D) what a distance of ``profile`` or ``features`` is of.
+        """Return (n, D) what a distance of ``picture``, or of ``features`` and the picture together, is of.
 
         Raises:
             ValueError: The network has given no features.
         """
-        if kind == "profile":
-            return self.profiles
+        if kind == "picture":
+            return self.picture
         if self.features is None:
             raise ValueError("the network gives no features of this modality")
-        return self.features
+        return np.concatenate([self.picture, self.features], axis=1)
+
+
+@dataclass(frozen=True)
+class Distance:
+    """A distance and its alarm.
+
+    Args:
+        score: The distance.
+        alarm: On its logarithm in validation studies.
+    """
+
+    score: Mahalanobis
+    alarm: Alarm
+
+    def log(self, values: np.ndarray) -> np.ndarray:
+        """Return (n,) the logarithm of the distance of (n, D), ``PLAIN`` where these are no numbers."""
+        finite = np.isfinite(values).all(1)
+        found = np.full(len(values), PLAIN)
+        found[finite] = np.log(np.maximum(self.score.score(values[finite]), 1e-12))
+        return found
 
 
 @dataclass(frozen=True)
 class ForeignImages:
     """Of an image or volume.
 
-    Its score is the higher one of two distances, of the picture's profile and of the network's features, each as its
-    logarithm in units in which validation has its median at 0 and its 95th percentile at 1. One alarm on this score
-    spends the rate once, where Bonferroni would spend half of it on each and, the two being alike, waste some.
+    The picture's own numbers and the network's early features are one vector and have one distance: how they go
+    together tells more than each by itself, and one alarm spends the rate once, where Bonferroni would divide it.
 
     Args:
         checks: Plain checks.
-        scores: ``profile`` and, where the network gives features, ``features``.
-        scales: Of each of these the median of its logarithm in validation, and the 95th percentile less the median.
-        alarm: On the score of validation studies.
+        distances: ``picture``, which needs no network, and where this gives features ``features``, which is used then.
+        layers: Places of the layers that give these in the network's ``feature_layers``.
         images: Training images that all was fitted on.
     """
 
     checks: ImageChecks
-    scores: Mapping[str, Mahalanobis]
-    scales: Mapping[str, Scale]
-    alarm: Alarm
+    distances: Mapping[str, Distance]
+    layers: tuple[int, ...]
     images: int
 
-    def score(self, look: Look) -> tuple[np.ndarray, list[list[Finding]]]:
-        """Return the score (n,), and what is plainly found in each image."""
+    @property
+    def alarm(self) -> Alarm:
+        """The alarm that is used where the network gives features."""
+        return self.distances.get("features", self.distances["picture"]).alarm
+
+    def examine(self, look: Look) -> tuple[np.ndarray, list[list[Finding]]]:
+        """Return p-values (n,), and what is plainly found in each image."""
         found = [self.checks.check_statistics(statistics) for statistics in look.statistics]
-        score = combined(self.scores, self.scales, look)
-        plain = [any(finding.code != "outside" for finding in several) for several in found]
-        return np.where(plain, PLAIN, score), found
+        kind = "picture" if look.features is None else "features"
+        used = self.distances[kind]
+        return used.alarm.p_value(raised(used.log(look.values(kind)), found)), found
 
 
-def combined(scores: Mapping[str, Mahalanobis], scales: Mapping[str, Scale], look: Look) -> np.ndarray:
-    """Return (n,) the higher one of the distances, each in its scale; ``PLAIN`` where features are no numbers."""
-    found = np.full(len(look.profiles), -np.inf)
-    for kind, score in scores.items():
-        middle, spread = scales[kind]
-        found = np.maximum(found, (log_distance(score, look.values(kind)) - middle) / spread)
-    return np.asarray(np.minimum(found, PLAIN))
-
-
-def log_distance(score: Mahalanobis, values: np.ndarray) -> np.ndarray:
-    """Return (n,) the logarithm of the distances, infinite where values are no numbers."""
-    finite = np.isfinite(values).all(1)
-    found = np.full(len(values), np.inf)
-    found[finite] = np.log(np.maximum(score.score(values[finite]), 1e-12))
-    return found
+def raised(scores: np.ndarray, found: Sequence[Sequence[Finding]]) -> np.ndarray:
+    """Return (n,) scores, ``PLAIN`` where an image is blank, or of colours where grey is expected or the reverse."""
+    plain = [any(finding.code != "outside" for finding in several) for several in found]
+    return np.where(plain, PLAIN, scores)
 
 
 @dataclass(frozen=True)
@@ -141,7 +152,12 @@ class Foreign:
     @property
     def needs_features(self) -> bool:
         """Whether it asks for the network's features."""
-        return any("features" in one.scores for one in self.modalities.values() if isinstance(one, ForeignImages))
+        return any(self.layers.values())
+
+    @property
+    def layers(self) -> dict[str, tuple[int, ...]]:
+        """Image or volume -> places of the layers whose features it asks for."""
+        return {name: one.layers for name, one in self.modalities.items() if isinstance(one, ForeignImages)}
 
     def reason(self, name: str) -> str:
         """Why a modality's alarm never sounds in a study that has all modalities; empty where it can."""
@@ -159,7 +175,7 @@ class Foreign:
         Args:
             inputs: Modality -> (B, ...), as the network is given them; those that no study has may be missing.
             present: Modality -> (B,) bool.
-            features: Modality -> (B, C) of the network.
+            features: Modality -> (B, C) of the network's ``layers``; of a modality without, the picture alone tells.
         """
         count = len(next(iter(present.values())))
         have = {
@@ -174,20 +190,22 @@ class Foreign:
             rows, p = have[name], np.full(count, np.nan)
             words: list[list[str]] = [[] for _ in range(count)]
             if len(rows):
-                score, texts = self._score(name, inputs[name][rows], features[name][rows] if name in features else None)
-                p[rows] = one.alarm.p_value(score)
+                own = features[name][rows] if name in features else None
+                p[rows], texts = self._examine(one, name, inputs[name][rows], own)
                 for row, several in zip(rows, texts, strict=True):
                     words[row] = several
             # NaN is never at most the rate.
             found[name] = ForeignFound(p, p * asked <= self.rate + 1e-9, words)
         return found
 
-    def _score(self, name: str, values: np.ndarray, features: np.ndarray | None) -> tuple[np.ndarray, list[list[str]]]:
-        one = self.modalities[name]
+    def _examine(
+        self, one: ForeignImages | ForeignTable, name: str, values: np.ndarray, features: np.ndarray | None
+    ) -> tuple[np.ndarray, list[list[str]]]:
         if isinstance(one, ForeignTable):
-            return one.score(values), [one.findings(row, self.tables[name]) for row in values]
-        score, found = one.score(Look.at(values, features))
-        return score, [[str(finding) for finding in several] for several in found]
+            words = [one.findings(row, self.tables[name]) for row in values]
+            return one.alarm.p_value(one.score(values)), words
+        p, found = one.examine(Look.at(values, features))
+        return p, [[str(finding) for finding in several] for several in found]
 
 
 def join_found(parts: Sequence[Mapping[str, ForeignFound]]) -> dict[str, ForeignFound]:

@@ -11,7 +11,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from mailnet.bundle.foreign import Foreign, ForeignImages, Scale
+from mailnet.bundle.foreign import Distance, Foreign, ForeignImages
 from mailnet.bundle.foreign_table import ForeignTable
 from mailnet.data.table import TableState
 from mailnet.errors import RunError
@@ -20,7 +20,7 @@ from mailnet.specs import ModalitySpec
 from mailnet.trust.alarm import Alarm
 from mailnet.trust.checks import ImageChecks
 from mailnet.trust.foreign import Mahalanobis, foreign_score
-from mailnet.trust.plain import read_count, read_fields, read_number, read_numbers
+from mailnet.trust.plain import read_count, read_fields, read_number
 
 FILE, ARRAYS, FORMAT = "foreign.json", "foreign.safetensors", 1
 
@@ -36,14 +36,14 @@ def write_foreign(folder: Path, foreign: Foreign) -> None:
     arrays: dict[str, np.ndarray] = {}
     values: dict[str, Any] = {}
     for name, one in foreign.modalities.items():
-        values[name] = {"alarm": one.alarm.as_dict()}
         if isinstance(one, ForeignTable):
+            values[name] = {"alarm": one.alarm.as_dict()}
             arrays |= {f"{name}.low": one.low, f"{name}.high": one.high}
             continue
-        values[name] |= {"checks": one.checks.as_dict(), "images": one.images, "scores": {}}
-        for kind, score in one.scores.items():
-            values[name]["scores"][kind] = {**score.as_dict(), "scale": list(one.scales[kind])}
-            arrays |= {f"{name}.{kind}.{key}": array for key, array in score.arrays().items()}
+        values[name] = {"checks": one.checks.as_dict(), "images": one.images, "layers": list(one.layers)}
+        for kind, distance in one.distances.items():
+            values[name][kind] = {"score": distance.score.as_dict(), "alarm": distance.alarm.as_dict()}
+            arrays |= {f"{name}.{kind}.{key}": array for key, array in distance.score.arrays().items()}
     data = save({key: np.ascontiguousarray(array, dtype=np.float32) for key, array in arrays.items()})
     with replacing(folder / ARRAYS) as temporary:
         temporary.write_bytes(data)
@@ -89,18 +89,18 @@ def _read(name: str, values: Any, arrays: Mapping[str, np.ndarray], spec: Modali
         if low.shape != (spec.channels,) or high.shape != low.shape or not (low <= high).all():
             raise ValueError(f"'{name}': ranges of {low.shape}, {high.shape} features, not {spec.channels}")
         return ForeignTable(low, high, Alarm.from_dict(read_fields(values, name, ("alarm",))["alarm"]))
-    read_fields(values, name, ("alarm", "checks", "images", "scores"))
-    scores: dict[str, Mahalanobis] = {}
-    scales: dict[str, Scale] = {}
-    for kind, one in values["scores"].items():
-        start = f"{name}.{kind}."
+    kinds = ("picture", "features") if "features" in values else ("picture",)
+    read_fields(values, name, ("checks", "images", "layers", *kinds))
+    layers = tuple(read_count(place, "layers") for place in values["layers"])
+    if bool(layers) != ("features" in kinds):
+        raise ValueError(f"'{name}': features need layers that give them")
+    distances = {}
+    for kind in kinds:
+        one, start = read_fields(values[kind], kind, ("score", "alarm")), f"{name}.{kind}."
         own = {key.removeprefix(start): array for key, array in arrays.items() if key.startswith(start)}
-        score = foreign_score(own, {key: value for key, value in one.items() if key != "scale"})
-        middle, spread = read_numbers(one["scale"], "scale")
-        if not isinstance(score, Mahalanobis) or not spread > 0:
-            raise ValueError(f"'{name}': {kind} is no distance with a scale")
-        scores[kind], scales[kind] = score, (middle, spread)
-    if "profile" not in scores or not set(scores) <= {"profile", "features"}:
-        raise ValueError(f"'{name}': scores are {', '.join(scores)}")
-    checks, alarm = ImageChecks.from_dict(values["checks"]), Alarm.from_dict(values["alarm"])
-    return ForeignImages(checks, scores, scales, alarm, read_count(values["images"], "images"))
+        score = foreign_score(own, one["score"])
+        if not isinstance(score, Mahalanobis):
+            raise ValueError(f"'{name}': {kind} is no Mahalanobis distance")
+        distances[kind] = Distance(score, Alarm.from_dict(one["alarm"]))
+    checks, images = ImageChecks.from_dict(values["checks"]), read_count(values["images"], "images")
+    return ForeignImages(checks, distances, layers, images)

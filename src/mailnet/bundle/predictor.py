@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from mailnet.bundle.draws import AVERAGED, DrawSource, average_draws, calibrate_draws, draw_batch, draw_source, kinds
-from mailnet.bundle.features import Watch, watching
+from mailnet.bundle.features import Chosen, Watch, watching
 from mailnet.bundle.foreign import ForeignFound, join_found
 from mailnet.bundle.predictions import Predictions
 from mailnet.bundle.requests import Requests, Studies, gather
@@ -223,15 +223,22 @@ class Predictor:
         """
         return self._calibrated(self._forward(batch))
 
-    def features(self, batch: Batch) -> dict[str, np.ndarray]:
-        """Return image or volume -> (B, C), the network's last features, the mean over space; NaN where absent.
+    def features(self, batch: Batch, layers: Chosen) -> dict[str, np.ndarray]:
+        """Return image or volume -> (B, C), features of the network, see ``mailnet.bundle.features``; NaN where absent.
 
         Args:
             batch: As of ``predict_batch``.
+            layers: Which of the network's ``feature_layers``.
         """
-        with watching(self.model, self.modalities, batch) as watch:
+        with watching(self.model, self.modalities, batch, layers) as watch:
             self._forward(batch, watch)
         return watch.features()
+
+    def early_layers(self, batch: Batch) -> dict[str, tuple[int, ...]]:
+        """Return image or volume -> the layers by which foreign ones are told best, of those that the batch has."""
+        with watching(self.model, self.modalities, batch) as watch:
+            self._forward(batch, watch)
+        return watch.early()
 
     def predict_examined(self, batch: Batch) -> tuple[dict[str, np.ndarray], dict[str, ForeignFound]]:
         """Return probabilities as the network gives them, and how foreign the studies look to it in the same pass.
@@ -246,7 +253,7 @@ class Predictor:
             return self._forward(batch), {}
         features: dict[str, np.ndarray] = {}
         if self.foreign.needs_features:
-            with watching(self.model, self.modalities, batch) as watch:
+            with watching(self.model, self.modalities, batch, self.foreign.layers) as watch:
                 values = self._forward(batch, watch)
             features = watch.features()
         else:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mailnet.bundle import Foreign, ForeignFound, Predictor, find_bundle, write_foreign
-from mailnet.bundle.foreign import RATE, ForeignImages, Look, Scale, join_found, log_distance
+from mailnet.bundle.foreign import RATE, Distance, ForeignImages, Look, join_found, raised
 from mailnet.bundle.foreign_table import ForeignTable
 from mailnet.data.dataset import StudyDataset, iterate
 from mailnet.data.progress import progress
@@ -19,7 +19,7 @@ from mailnet.evaluation.inputs import load_studies
 from mailnet.nn.batch import Batch
 from mailnet.trust.alarm import Alarm, fit_alarm
 from mailnet.trust.checks import fit_image_checks
-from mailnet.trust.foreign import Mahalanobis, fit_mahalanobis
+from mailnet.trust.foreign import fit_mahalanobis
 
 LIMIT = 2000  # images of a modality that are looked at, in training and in validation
 TOGETHER = 64
@@ -86,13 +86,16 @@ def fit_foreign(
     patients = val.frame["group"].to_numpy(dtype=str)
     found: dict[str, ForeignImages | ForeignTable] = {}
     drawn, held = draw(train, seed), draw(val, seed)
-    seen, beside = (look(predictor, *of, advance) for of in ((train, drawn), (val, held)))
+    layers = find_layers(predictor, train, drawn)
+    seen, beside = (look(predictor, *of, layers, advance) for of in ((train, drawn), (val, held)))
     for name in train.modalities:
         if name in train.tables:
             rows, own = (np.flatnonzero(data.present[name]) for data in (train, val))
             if len(rows) > 1:
                 found[name] = _table(train.arrays[name][rows], val.arrays[name][own], rate, patients[own])
-        elif len(drawn[name]) > 1 and (one := _images(seen[name], beside.get(name), rate, patients[held[name]])):
+        elif len(drawn[name]) > 1 and (
+            one := _images(seen[name], beside.get(name), layers.get(name, ()), rate, patients[held[name]])
+        ):
             found[name] = one
     if not found:
         raise ValueError("no modality has two different training studies to tell foreign ones by")
@@ -106,19 +109,29 @@ def draw(data: StudyData, seed: int) -> dict[str, np.ndarray]:
     return {name: np.sort(order[data.present[name][order]][:LIMIT]) for name in images}
 
 
+def find_layers(predictor: Predictor, data: StudyData, rows: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
+    """Return image or volume -> the layers whose features are looked at, found by a pass over a study that has it."""
+    first = np.unique([own[0] for own in rows.values() if len(own)]).astype(np.int64)
+    return predictor.early_layers(StudyDataset(data).batch(first)) if len(first) else {}
+
+
 def work(data: StudyData, seed: int) -> int:
     """Return the number of studies that are looked at."""
     return len(_union(draw(data, seed)))
 
 
 def look(
-    predictor: Predictor, data: StudyData, rows: Mapping[str, np.ndarray], advance: Callable[[int], object] = int
+    predictor: Predictor,
+    data: StudyData,
+    rows: Mapping[str, np.ndarray],
+    layers: Mapping[str, tuple[int, ...]],
+    advance: Callable[[int], object] = int,
 ) -> dict[str, Look]:
     """Return image or volume -> what is seen of its rows, in their order."""
     every = _union(rows)
     parts: dict[str, list[tuple[np.ndarray, Look]]] = {name: [] for name in rows}
     for some, batch in _batches(data, every):
-        features = predictor.features(batch)
+        features = predictor.features(batch, layers)
         for name, own in rows.items():
             places = np.flatnonzero(np.isin(some, own))
             if len(places):
@@ -132,7 +145,7 @@ def examine(predictor: Predictor, foreign: Foreign, data: StudyData, rows: np.nd
     """Return what is found in loaded studies, in the order of ``rows``."""
     parts, order = [], []
     for some, batch in _batches(data, rows):
-        features = predictor.features(batch) if foreign.needs_features else {}
+        features = predictor.features(batch, foreign.layers) if foreign.needs_features else {}
         inputs, present = ({name: x.numpy() for name, x in of.items()} for of in (batch.inputs, batch.present))
         parts.append(foreign.examine(inputs, present, features))
         order.append(some)
@@ -165,7 +178,7 @@ def foreign_tables(predictor: Predictor, foreign: Foreign, data: StudyData) -> d
             "findings": int(sum(bool(words) for words in one.findings)),
             "images": fitted.images if isinstance(fitted, ForeignImages) else None,
             "patients": fitted.alarm.patients,
-            "kinds": list(fitted.scores) if isinstance(fitted, ForeignImages) else ["ranges"],
+            "kinds": list(fitted.distances) if isinstance(fitted, ForeignImages) else ["ranges"],
             "reason": foreign.reason(name),
         }
     return {
@@ -181,30 +194,25 @@ def _counted(sounds: np.ndarray, stated: float | None) -> dict[str, Any]:
     return {"studies": len(sounds), "alarms": int(sounds.sum()), "share": share, "stated": stated}
 
 
-def _images(seen: Look, beside: Look | None, rate: float, patients: np.ndarray) -> ForeignImages | None:
-    scores: dict[str, Mahalanobis] = {}
-    for kind in ("profile", "features"):
+def _images(
+    seen: Look, beside: Look | None, layers: tuple[int, ...], rate: float, patients: np.ndarray
+) -> ForeignImages | None:
+    checks, distances = fit_image_checks(seen.statistics), {}
+    for kind in ("picture", "features") if seen.features is not None else ("picture",):
         try:
-            scores[kind] = fit_mahalanobis(seen.values(kind))
-        except ValueError:  # none, or a network that says the same of all
+            score = fit_mahalanobis(seen.values(kind))
+        except ValueError:  # all the same
             continue
-    if "profile" not in scores:
+        silent = Distance(score, Alarm((), (), rate))
+        if beside is None:
+            distances[kind] = silent
+            continue
+        found = [checks.check_statistics(statistics) for statistics in beside.statistics]
+        own = raised(silent.log(beside.values(kind)), found)
+        distances[kind] = Distance(score, fit_alarm(own, rate, patients=patients))
+    if "picture" not in distances:
         return None
-    checks, images = fit_image_checks(seen.statistics), len(seen.profiles)
-    if beside is None:
-        nothing: dict[str, Scale] = dict.fromkeys(scores, (0.0, 1.0))
-        return ForeignImages(checks, scores, nothing, Alarm((), (), rate), images)
-    # Two numbers a distance are all that the validation studies add beside the alarm, so its promise holds nearly as
-    # exactly as were they others.
-    scales = {kind: _scale(log_distance(score, beside.values(kind))) for kind, score in scores.items()}
-    silent = ForeignImages(checks, scores, scales, Alarm((), (), rate), images)
-    own, _ = silent.score(beside)
-    return ForeignImages(checks, scores, scales, fit_alarm(own, rate, patients=patients), images)
-
-
-def _scale(logarithms: np.ndarray) -> Scale:
-    middle, high = np.quantile(logarithms, [0.5, 0.95])
-    return float(middle), max(float(high - middle), 1e-3)
+    return ForeignImages(checks, distances, layers if "features" in distances else (), len(seen.picture))
 
 
 def _table(training: np.ndarray, validation: np.ndarray, rate: float, patients: np.ndarray) -> ForeignTable:
@@ -231,7 +239,7 @@ def _joined(parts: list[tuple[np.ndarray, Look]]) -> Look:
     features = [own.features for own in looks if own.features is not None]
     statistics = [one for own in looks for one in own.statistics]
     return Look(
-        np.concatenate([own.profiles for own in looks])[order],
         [statistics[place] for place in order],
+        np.concatenate([own.picture for own in looks])[order],
         np.concatenate(features)[order] if len(features) == len(looks) else None,
     )
