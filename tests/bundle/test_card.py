@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
-from made_up import config, evaluation
+from made_up import config, estimate, evaluation
 from markdown_it import MarkdownIt
 
 from mailnet.bundle.card import Facts, model_card
@@ -121,6 +121,30 @@ def test_calibrated_only_where_it_is(calibrators: dict[str, str], words: str) ->
     assert words in card
     assert ("not calibrated" in card) == (not set(calibrators.values()) - {"none"})
     assert ("pathology: temperature 2.000, fitted on 40 studies" in card) == ("temperature" in calibrators.values())
+
+
+def test_uncertainty() -> None:
+    tasks = {"pathology": {"auroc": {"mutual_information": estimate(0.7), "confidence": None}}}
+    found = evaluation() | {"uncertainty": {"source": "dropout", "draws": 20, "tasks": tasks}}
+    card = model_card(Facts(config(), evaluation=found))
+    assert "From 20 predictions of each study (dropout)" in card
+    assert "| pathology: mutual information | 0.700 | 0.650 to 0.750 |" in card
+    assert "| pathology: confidence | - | - |" in card
+
+
+def test_studies_unlike_those_of_training() -> None:
+    whole = {"studies": 60, "alarms": 4, "share": 4 / 60, "stated": 0.05}
+    found = evaluation() | {"foreign": {"rate": 0.05, "study": whole}}
+    card = model_card(Facts(config(), evaluation=found, foreign={"rate": 0.05}))
+    assert (
+        "Of 60 test studies, of the same origin as those of training, 6.7% were called foreign; 5.0% was aimed at."
+        in card
+    )
+    assert "marks studies unlike those of training, and also 5.0% of those like them" in card
+    assert "also on one of another organ" not in card
+    plain = model_card(Facts(config(), evaluation=evaluation() | {"foreign": None}))
+    assert "also on one of another organ" in plain
+    assert "called foreign" not in plain
 
 
 def test_hostile_names_stay_names() -> None:

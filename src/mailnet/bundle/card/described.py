@@ -56,7 +56,7 @@ def intended_use(facts: Facts) -> list[str]:
 def _foreign(facts: Facts) -> str:
     if facts.foreign is None:
         return "It answers on any image that fits the declared format, also on one of another organ."
-    rate = f", and also {percent(facts.foreign['rate'])} of those that are" if "rate" in facts.foreign else ""
+    rate = f", and also {percent(facts.foreign['rate'])} of those like them" if "rate" in facts.foreign else ""
     return (
         "It answers on any image that fits the declared format. `mailnet predict` marks studies unlike those of "
         f"training{rate}; what it does not mark may still be foreign."

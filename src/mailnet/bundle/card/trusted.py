@@ -22,6 +22,7 @@ def reliability(facts: Facts) -> list[str]:
         lines += ["far it lies above that of the best possible order; lower is better.", ""]
         rows = [[plain(task), number(one["aurc"]), number(one["excess"])] for task, one in curves.items()]
         lines += table(["Task", "AURC", "Above the best order"], rows)
+    lines += [*_uncertainty(facts), *_foreign(facts)]
     if not lines:
         return []
     split = {"val": "validation"}.get(facts.fitted.get("split", "val"), plain(facts.fitted.get("split")))
@@ -88,6 +89,40 @@ def _abstention(facts: Facts, measured: Mapping[str, Any]) -> Iterator[str]:
             text += f"answered, {percent(found['measured']['wrong'])} of these wrongly"
         yield f"{text}."
     yield ""
+
+
+def _uncertainty(facts: Facts) -> list[str]:
+    found = (facts.evaluation or {}).get("uncertainty")
+    if not found:
+        return []
+    rows = [
+        [f"{plain(task)}: {plain(name.replace('_', ' '))}", number(raw), interval(raw)]
+        for task, one in found["tasks"].items()
+        for name, raw in one["auroc"].items()
+    ]
+    return [
+        "### Uncertainty",
+        "",
+        f"From {found['draws']:,} predictions of each study ({plain(found['source'])}): the chance that a wrong answer has "
+        "more of it than a right one (AUROC; 0.5 is guessing).",
+        "",
+        *table(["Measure", "AUROC", "95% interval"], rows),
+    ]
+
+
+def _foreign(facts: Facts) -> list[str]:
+    found = (facts.evaluation or {}).get("foreign")
+    if not found or not found["study"]["studies"]:
+        return []
+    whole = found["study"]
+    return [
+        "### Studies unlike those of training",
+        "",
+        f"Of {whole['studies']:,} test studies, of the same origin as those of training, {percent(whole['share'])} were "
+        f"called foreign; {percent(found['rate'])} was aimed at. How many truly foreign studies are found is not part of "
+        "this measurement.",
+        "",
+    ]
 
 
 def explanations(facts: Facts) -> list[str]:
