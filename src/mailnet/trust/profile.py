@@ -6,6 +6,8 @@ tell an image of another kind, as of another organ or modality, which ranges of 
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from mailnet.trust.arrays import Array
@@ -59,8 +61,18 @@ def _bands(grey: Array) -> Array:
     slices = grey[None] if grey.ndim == 2 else grey[np.unique(np.linspace(0, len(grey) - 1, SLICES).astype(int))]
     height, width = slices.shape[-2:]
     centred = slices - slices.mean((-2, -1), keepdims=True)
-    power = np.square(np.abs(np.fft.fft2(centred))).mean(0) / (height * width) ** 2
-    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None, :])
-    place = np.searchsorted(BANDS, frequency.ravel(), side="right")
+    # Of a real image half of the spectrum says all; the other half is its mirror image.
+    half = np.fft.rfft2(centred)
+    power = (np.square(half.real) + np.square(half.imag)).mean(0) / (height * width) ** 2
+    place, times = _places(height, width)
     # A millionth stands for nothing: a blank image has no power, and no logarithm.
-    return np.asarray(np.log10(1e-6 + np.bincount(place, power.ravel(), minlength=len(BANDS) + 1)))
+    return np.asarray(np.log10(1e-6 + np.bincount(place, power.ravel() * times, minlength=len(BANDS) + 1)))
+
+
+@lru_cache(maxsize=16)
+def _places(height: int, width: int) -> tuple[Array, Array]:
+    """Return of each number of half a spectrum its band, and how often it stands in the whole one."""
+    across = np.arange(width // 2 + 1)
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], across / width)
+    times = np.where((across == 0) | (2 * across == width), 1.0, 2.0)
+    return np.searchsorted(BANDS, frequency.ravel(), side="right"), np.tile(times, height)
