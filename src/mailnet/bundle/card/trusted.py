@@ -103,8 +103,8 @@ def _uncertainty(facts: Facts) -> list[str]:
     return [
         "### Uncertainty",
         "",
-        f"From {found['draws']:,} predictions of each study ({plain(found['source'])}): the chance that a wrong answer has "
-        "more of it than a right one (AUROC; 0.5 is guessing).",
+        f"From {found['draws']:,} predictions of each study ({plain(found['source'])}): the chance that a wrong answer "
+        "has more of it than a right one (AUROC; 0.5 is guessing).",
         "",
         *table(["Measure", "AUROC", "95% interval"], rows),
     ]
@@ -118,9 +118,9 @@ def _foreign(facts: Facts) -> list[str]:
     return [
         "### Studies unlike those of training",
         "",
-        f"Of {whole['studies']:,} test studies, of the same origin as those of training, {percent(whole['share'])} were "
-        f"called foreign; {percent(found['rate'])} was aimed at. How many truly foreign studies are found is not part of "
-        "this measurement.",
+        f"Of {whole['studies']:,} test studies, of the same origin as those of training, {percent(whole['share'])} "
+        f"were called foreign; {percent(found['rate'])} was aimed at. How many truly foreign studies are found is not "
+        "part of this measurement.",
         "",
     ]
 
