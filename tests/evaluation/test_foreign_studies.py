@@ -84,7 +84,10 @@ def test_a_prediction_does_not_depend_on_what_else_is_predicted(run: Path, cache
     np.testing.assert_array_equal(together.probabilities["grade"], plain.probabilities["grade"])
 
 
-def test_a_random_network_has_the_features_of_its_draws(make_run: MakeRun, cache: Path) -> None:
+def test_a_random_network_has_the_features_of_its_draws(
+    make_run: MakeRun, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mailnet.bundle.draws.AVERAGED", 2)
     predictor, data = loaded(make_run("noisy", model="robust_mail", n=30), cache, "train")
     data.present["photo"][:5] = False
     rows = draw(data, 0)
