@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "mailnet"
-BASE = ("specs", "errors", "files")
+BASE = ("specs", "errors", "files", "registry")
 FLOORS = {
     "base": 0,
     "nn": 1,

@@ -160,7 +160,7 @@ def test_bad_options(options: dict[str, Any]) -> None:
 
 
 def test_attacks_go_by_name() -> None:
-    with pytest.raises(ValueError, match="unknown attack 'pdg'"):
+    with pytest.raises(ValueError, match="no attack is named 'pdg'"):
         get_attack("pdg")
     with pytest.raises(ValueError, match="attack 'pgd' has no option 'step_size'"):
         get_attack("pgd", step_size=0.1)

@@ -10,7 +10,7 @@ from explained import CLINIC, CT, PET, PHOTO, Linear, network, studies
 from torch import Tensor, nn
 
 from mailnet.explain import explain, list_explainers
-from mailnet.explain.registry import default_options, get_explainer, register_explainer
+from mailnet.explain.registry import EXPLAINERS, default_options, get_explainer, register_explainer
 from mailnet.nn.noise import get_noise, set_noise
 from mailnet.nn.registry import list_models
 from mailnet.specs import ModalitySpec
@@ -152,6 +152,4 @@ def test_own_methods() -> None:
         register_explainer(name)(lambda question: question)
     with pytest.raises(ValueError, match="has no option 'speed'; it has amount"):
         get_explainer(name, speed=1)
-    from mailnet.explain import registry
-
-    del registry._EXPLAINERS[name]
+    EXPLAINERS.forget(name)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mailnet.nn import create_model, list_models, register_model
-from mailnet.nn.registry import _BUILDERS
+from mailnet.nn.registry import NETWORKS
 from mailnet.specs import ModalitySpec, TaskSpec
 
 # The reference networks are given widths, no preset.
@@ -48,4 +48,4 @@ def test_a_name_is_registered_once() -> None:
         with pytest.raises(ValueError, match="registered already"):
             register_model("mine_for_test")(type("Other", (), {}))
     finally:
-        _BUILDERS.pop("mine_for_test", None)
+        NETWORKS.forget("mine_for_test")

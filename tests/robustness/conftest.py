@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from linear_run import LinearOfTests
 
-from mailnet.nn.registry import _BUILDERS, register_model
+from mailnet.nn.registry import NETWORKS, register_model
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -15,4 +15,4 @@ def linear_network() -> Iterator[None]:
     """The linear network has a name as long as these tests run: others look at all names that there are."""
     register_model("linear_of_tests")(LinearOfTests)
     yield
-    _BUILDERS.pop("linear_of_tests")
+    NETWORKS.forget("linear_of_tests")

@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from torch import Tensor
 
+from mailnet.registry import Registry
+
 Attack = Callable[..., Tensor]
 A = TypeVar("A", bound=Attack)
 
-_ATTACKS: dict[str, Attack] = {}
 # Modules that register attacks when imported.
-_MODULES: dict[str, str] = {
-    "fab": "mailnet.attacks.fab",
-    "fab_t": "mailnet.attacks.fab",
-    "hop_skip_jump": "mailnet.attacks.decision",
-    "fgsm": "mailnet.attacks.pgd",
-    "bim": "mailnet.attacks.pgd",
-    "pgd": "mailnet.attacks.pgd",
-    "mim": "mailnet.attacks.momentum",
-    "ni_fgsm": "mailnet.attacks.momentum",
-    "vmi_fgsm": "mailnet.attacks.momentum",
-    "deepfool": "mailnet.attacks.minimal",
-    "cw": "mailnet.attacks.minimal",
-    "uniform_noise": "mailnet.attacks.noise",
-    "apgd": "mailnet.attacks.apgd",
-    "apgd_ce": "mailnet.attacks.apgd",
-    "apgd_dlr": "mailnet.attacks.apgd",
-    "apgd_t": "mailnet.attacks.apgd",
-    "square": "mailnet.attacks.square",
-}
+ATTACKS: Registry[Attack] = Registry(
+    "attack",
+    {
+        "fab": "mailnet.attacks.fab",
+        "fab_t": "mailnet.attacks.fab",
+        "hop_skip_jump": "mailnet.attacks.decision",
+        "fgsm": "mailnet.attacks.pgd",
+        "bim": "mailnet.attacks.pgd",
+        "pgd": "mailnet.attacks.pgd",
+        "mim": "mailnet.attacks.momentum",
+        "ni_fgsm": "mailnet.attacks.momentum",
+        "vmi_fgsm": "mailnet.attacks.momentum",
+        "deepfool": "mailnet.attacks.minimal",
+        "cw": "mailnet.attacks.minimal",
+        "uniform_noise": "mailnet.attacks.noise",
+        "apgd": "mailnet.attacks.apgd",
+        "apgd_ce": "mailnet.attacks.apgd",
+        "apgd_dlr": "mailnet.attacks.apgd",
+        "apgd_t": "mailnet.attacks.apgd",
+        "square": "mailnet.attacks.square",
+    },
+)
 
 
 def register_attack(name: str) -> Callable[[A], A]:
@@ -42,13 +45,7 @@ def register_attack(name: str) -> Callable[[A], A]:
         ValueError: The name is taken.
     """
 
-    def decorate(attack: A) -> A:
-        if _ATTACKS.get(name, attack) is not attack:
-            raise ValueError(f"an attack named '{name}' is registered already")
-        _ATTACKS[name] = attack
-        return attack
-
-    return decorate
+    return ATTACKS.register(name)
 
 
 def list_attacks() -> list[str]:
@@ -57,7 +54,7 @@ def list_attacks() -> list[str]:
     >>> "pgd" in list_attacks()
     True
     """
-    return sorted({*_MODULES, *_ATTACKS})
+    return ATTACKS.names()
 
 
 def get_attack(name: str, **options: Any) -> Attack:
@@ -66,11 +63,7 @@ def get_attack(name: str, **options: Any) -> Attack:
     Raises:
         ValueError: An unknown name or option.
     """
-    if name in _MODULES:
-        importlib.import_module(_MODULES[name])
-    if name not in _ATTACKS:
-        raise ValueError(f"unknown attack '{name}'; there are {', '.join(list_attacks())}")
-    attack = _ATTACKS[name]
+    attack = ATTACKS.get(name)
     known = [key for key in inspect.signature(attack).parameters if key != "problem"]
     if unknown := sorted(set(options) - set(known)):
         raise ValueError(f"attack '{name}' has no option '{unknown[0]}'; it has {', '.join(known)}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from torch import Tensor
+
+from mailnet.registry import Registry
 
 
 @dataclass
@@ -33,19 +34,21 @@ class Found:
 Explainer = Callable[..., Found]
 E = TypeVar("E", bound=Explainer)
 
-_EXPLAINERS: dict[str, Explainer] = {}
 # Modules that register methods when imported; captum is slow to load and some need none of it.
-_MODULES: dict[str, str] = {
-    "grad_cam": "mailnet.explain.methods.cam",
-    "grad_cam_pp": "mailnet.explain.methods.cam",
-    "layer_cam": "mailnet.explain.methods.cam",
-    "contrast_cam": "mailnet.explain.methods.cam",
-    "gradient": "mailnet.explain.methods.gradients",
-    "integrated_gradients": "mailnet.explain.methods.gradients",
-    "occlusion": "mailnet.explain.methods.occlusion",
-    "rise": "mailnet.explain.methods.rise",
-    "emcam": "mailnet.explain.methods.attention",
-}
+EXPLAINERS: Registry[Explainer] = Registry(
+    "method",
+    {
+        "grad_cam": "mailnet.explain.methods.cam",
+        "grad_cam_pp": "mailnet.explain.methods.cam",
+        "layer_cam": "mailnet.explain.methods.cam",
+        "contrast_cam": "mailnet.explain.methods.cam",
+        "gradient": "mailnet.explain.methods.gradients",
+        "integrated_gradients": "mailnet.explain.methods.gradients",
+        "occlusion": "mailnet.explain.methods.occlusion",
+        "rise": "mailnet.explain.methods.rise",
+        "emcam": "mailnet.explain.methods.attention",
+    },
+)
 
 
 def register_explainer(name: str) -> Callable[[E], E]:
@@ -55,13 +58,7 @@ def register_explainer(name: str) -> Callable[[E], E]:
         ValueError: The name is taken.
     """
 
-    def decorate(explainer: E) -> E:
-        if _EXPLAINERS.get(name, explainer) is not explainer:
-            raise ValueError(f"a method named '{name}' is registered already")
-        _EXPLAINERS[name] = explainer
-        return explainer
-
-    return decorate
+    return EXPLAINERS.register(name)
 
 
 def list_explainers() -> list[str]:
@@ -70,7 +67,7 @@ def list_explainers() -> list[str]:
     >>> "grad_cam" in list_explainers()
     True
     """
-    return sorted({*_MODULES, *_EXPLAINERS})
+    return EXPLAINERS.names()
 
 
 def get_explainer(name: str, **options: Any) -> Explainer:
@@ -79,11 +76,7 @@ def get_explainer(name: str, **options: Any) -> Explainer:
     Raises:
         ValueError: An unknown name or option.
     """
-    if name in _MODULES:
-        importlib.import_module(_MODULES[name])
-    if name not in _EXPLAINERS:
-        raise ValueError(f"no method is named '{name}'; there are {', '.join(list_explainers())}")
-    explainer = _EXPLAINERS[name]
+    explainer = EXPLAINERS.get(name)
     known = _options(explainer)
     if unknown := sorted(set(options) - set(known)):
         has = f"it has {', '.join(known)}" if known else "it has none"

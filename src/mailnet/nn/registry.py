@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
 from torch import Tensor, nn
 
+from mailnet.registry import Registry
 from mailnet.specs import ModalitySpec, TaskSpec, modality_specs, task_specs
 
 
@@ -24,30 +24,32 @@ class Network(Protocol):
 Builder = Callable[..., nn.Module]
 B = TypeVar("B", bound=Builder)
 
-_BUILDERS: dict[str, Builder] = {}
-
-# Modules that register networks when imported; loaded at first use, so that peers cost nothing to others.
-_MODULES: dict[str, str] = {
-    "mail": "mailnet.nn.mail",
-    "robust_mail": "mailnet.nn.mail",
-    "pni_mail": "mailnet.nn.injection",
-    "mail_reference": "mailnet.nn.reference",
-    "robust_mail_reference": "mailnet.nn.reference",
-    "two_branch_resnet18": "mailnet.nn.peers.branches",
-    "two_branch_resnet50": "mailnet.nn.peers.branches",
-    "two_branch_densenet121": "mailnet.nn.peers.branches",
-    "two_branch_efficientnet_b0": "mailnet.nn.peers.branches",
-    "single_modality": "mailnet.nn.peers.branches",
-    "late_fusion": "mailnet.nn.peers.branches",
-    "early_fusion": "mailnet.nn.peers.early",
-    "drifa_net": "mailnet.nn.peers.drifa",
-    "gated_multimodal": "mailnet.nn.peers.gmu",
-    "low_rank_fusion": "mailnet.nn.peers.low_rank",
-    "mbt": "mailnet.nn.peers.mbt",
-    "mmtm": "mailnet.nn.peers.mmtm",
-}
+# Modules that register networks when imported, so that peers cost nothing to others.
+NETWORKS: Registry[Builder] = Registry(
+    "model",
+    {
+        "ensemble": "mailnet.nn.ensemble",
+        "mail": "mailnet.nn.mail",
+        "robust_mail": "mailnet.nn.mail",
+        "pni_mail": "mailnet.nn.injection",
+        "mail_reference": "mailnet.nn.reference",
+        "robust_mail_reference": "mailnet.nn.reference",
+        "two_branch_resnet18": "mailnet.nn.peers.branches",
+        "two_branch_resnet50": "mailnet.nn.peers.branches",
+        "two_branch_densenet121": "mailnet.nn.peers.branches",
+        "two_branch_efficientnet_b0": "mailnet.nn.peers.branches",
+        "single_modality": "mailnet.nn.peers.branches",
+        "late_fusion": "mailnet.nn.peers.branches",
+        "early_fusion": "mailnet.nn.peers.early",
+        "drifa_net": "mailnet.nn.peers.drifa",
+        "gated_multimodal": "mailnet.nn.peers.gmu",
+        "low_rank_fusion": "mailnet.nn.peers.low_rank",
+        "mbt": "mailnet.nn.peers.mbt",
+        "mmtm": "mailnet.nn.peers.mmtm",
+    },
+)
 # Networks made of trained ones: no study asks for them by name, so they are not listed.
-_OF_OTHERS: dict[str, str] = {"ensemble": "mailnet.nn.ensemble"}
+_OF_OTHERS = ("ensemble",)
 
 
 def register_model(name: str) -> Callable[[B], B]:
@@ -60,13 +62,7 @@ def register_model(name: str) -> Callable[[B], B]:
         ValueError: The name is taken.
     """
 
-    def decorate(builder: B) -> B:
-        if _BUILDERS.get(name, builder) is not builder:
-            raise ValueError(f"a model named '{name}' is registered already")
-        _BUILDERS[name] = builder
-        return builder
-
-    return decorate
+    return NETWORKS.register(name)
 
 
 def list_models() -> list[str]:
@@ -77,7 +73,7 @@ def list_models() -> list[str]:
     >>> "mail" in list_models()
     True
     """
-    return sorted({*_MODULES, *_BUILDERS} - set(_OF_OTHERS))
+    return [name for name in NETWORKS.names() if name not in _OF_OTHERS]
 
 
 def create_model(
@@ -100,7 +96,7 @@ def create_model(
     Raises:
         ValueError: An unknown name, or options that the network refuses.
     """
-    return _builder(name)(modality_specs(modalities), task_specs(tasks), **options)
+    return NETWORKS.get(name)(modality_specs(modalities), task_specs(tasks), **options)
 
 
 def default_options(name: str) -> dict[str, Any]:
@@ -114,7 +110,7 @@ def default_options(name: str) -> dict[str, Any]:
     >>> default_options("mail")["width"]
     'tiny'
     """
-    builder = _builder(name)
+    builder = NETWORKS.get(name)
     found: dict[str, Any] = {}
     # Options that a class passes on are those of its bases.
     for owner in builder.__mro__ if isinstance(builder, type) else (builder,):
@@ -124,11 +120,3 @@ def default_options(name: str) -> dict[str, Any]:
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break
     return {name: value for name, value in found.items() if value is not None}
-
-
-def _builder(name: str) -> Builder:
-    if name not in _BUILDERS and (module := (_MODULES | _OF_OTHERS).get(name)):
-        importlib.import_module(module)
-    if name not in _BUILDERS:
-        raise ValueError(f"no model is named '{name}'; there are {', '.join(list_models())}")
-    return _BUILDERS[name]

@@ -51,8 +51,8 @@ def random_map(shape: tuple[int, ...], generator: torch.Generator | None = None,
     # where the field ends, it would lie far more often.
     for axis, side in enumerate(shape[1:], start=2):
         found = found.index_select(axis, torch.arange(-margin, side + margin) % side)
-    inside = tuple(slice(margin, margin + side) for side in shape[1:])
-    found = blur(found, sigma)[(slice(None), 0, *inside)].flatten(1)
+    inside = [slice(margin, margin + side) for side in shape[1:]]
+    found = blur(found, sigma)[:, 0][(slice(None), *inside)].flatten(1)
     low, high = found.amin(1, keepdim=True), found.amax(1, keepdim=True)
     return ((found - low) / (high - low).clamp(min=1e-12)).reshape(shape)
 
