@@ -56,6 +56,8 @@ class Bench:
         """Return modality -> kind of distance -> its logarithm, of the studies that have it."""
         features, found = self.predictor.features(batch, self.foreign.layers), {}
         for name in self.images:
+            if name not in batch.inputs:
+                continue
             rows, one = batch.present[name].numpy(), self.foreign.modalities[name]
             assert isinstance(one, ForeignImages)
             own = features[name][rows] if name in features else None
@@ -147,7 +149,6 @@ def exchanged(bench: Bench) -> Iterator[dict[str, Any]]:
                 if not len(both):
                     batch.present[a][:] = False
                     del batch.inputs[a]
-                    batch.inputs |= {name: y for name, y in batch.inputs.items() if batch.present[name].any()}
                 scores, sounds = bench.scores(batch)[b], bench.called(batch)
                 yield {
                     "kind": "exchanged" if len(both) else "one given as the other",
