@@ -1,4 +1,4 @@
-"""The command line as a fixture, and where tests find real data and golden files, which an ordinary machine lacks."""
+"""The command line and runs as fixtures, and where tests find real data and golden files, which an ordinary machine lacks."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import pytest
 
 from factory import Command
 from mailnet.cli import main
+from runs import cache, make_run
+
+__all__ = ["cache", "make_run"]
 
 DEFAULT_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 
