@@ -1,4 +1,4 @@
-"""The command line and runs as fixtures, and where tests find real data and golden files, which an ordinary machine lacks."""
+"""Fixtures of the command line and of runs, and where tests find real data and golden files."""
 
 from __future__ import annotations
 
