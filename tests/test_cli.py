@@ -174,7 +174,7 @@ def test_ctrl_c_says_how_to_go_on(mailnet: Command, tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr("mailnet.data.config.load_config", interrupt)
     status, _, err = mailnet("check", tmp_path / "study.yaml")
-    assert (status, "goes on from the run's last checkpoint" in err) == (130, True)
+    assert (status, "goes on from what it has kept" in err) == (130, True)
 
 
 def test_help_and_version_load_nothing() -> None:
