@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 T = TypeVar("T")
 F = TypeVar("F")
@@ -34,7 +34,7 @@ class Registry(Generic[T]):
             known: object = self._entries.get(name, entry)
             if known is not entry:
                 raise ValueError(f"{self.noun} '{name}' is registered already")
-            self._entries[name] = entry  # type: ignore[assignment]
+            self._entries[name] = cast("T", entry)
             return entry
 
         return decorate

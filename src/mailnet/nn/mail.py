@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -232,7 +232,7 @@ class MAIL(nn.Module):
     def feature_layers(self) -> dict[str, list[nn.Module]]:
         """Return image or volume -> the modules that give its features, (n, C, ...) or a dict of these, by stages."""
         images = [name for name, spec in self.modalities.items() if spec.spatial_dims]
-        return {name: [*self.trunks[key(name)].stages, *self.fusions] for name in images}  # type: ignore[misc]
+        return {name: [*cast(nn.ModuleList, self.trunks[key(name)].stages), *self.fusions] for name in images}
 
     def _encode(self, inputs: dict[str, Tensor], presence: Presence) -> dict[str, Tensor]:
         trunks: dict[str, Any] = {name: self.trunks[key(name)] for name in presence.encoded}

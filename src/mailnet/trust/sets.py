@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -232,4 +232,4 @@ def _tables(values: object) -> dict[str, list[list[Any]]]:
     )
     if not whole:
         raise ValueError("sets: thresholds and patients must be objects of lists of lists")
-    return values  # type: ignore[return-value]
+    return cast(dict[str, list[list[Any]]], values)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from mailnet.explain.score import class_probability
 from mailnet.nn.batch import Batch
 from mailnet.nn.heads import probabilities
 from mailnet.nn.noise import get_noise, set_noise
-from mailnet.specs import TaskSpec
+from mailnet.nn.registry import Network
 
 # A network, or a function of studies and of the class (B,) of each that gives its probability (B,).
 Model: TypeAlias = nn.Module | Callable[[Batch, Tensor], Tensor]
@@ -45,17 +45,17 @@ def target_probability(model: Model, batch: Batch, task: str, target: Tensor, dr
         raise ValueError("the network is in training; call model.eval() first")
     first = next(model.parameters(), None)
     moved = batch if first is None else batch.to(first.device)
-    spec: TaskSpec = model.tasks[task]  # type: ignore[index, assignment]
+    spec = cast(Network, model).tasks[task]
     found = probabilities(spec, _logits(model, moved, draws)[task].float())
     return class_probability(spec, found, target.to(found.device)).cpu()
 
 
 def _logits(model: nn.Module, batch: Batch, draws: int) -> dict[str, Tensor]:
-    source = get_noise(model)
+    network, source = cast(Network, model), get_noise(model)
     if source is None:
-        return model(batch.inputs, batch.present)  # type: ignore[no-any-return]
+        return network(batch.inputs, batch.present)
     set_noise(model, "mean", draws, torch.Generator().manual_seed(SEED), shared=True)
     try:
-        return model(batch.inputs, batch.present)  # type: ignore[no-any-return]
+        return network(batch.inputs, batch.present)
     finally:
         set_noise(model, source.mode, source.draws, source.generator, source.shared)

@@ -6,7 +6,7 @@ import copy
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -79,7 +79,7 @@ def randomise(model: nn.Module, names: Sequence[str], batch: Batch, generator: t
         batch: Studies on which statistics are measured.
         generator: Of the shuffling, on the CPU.
     """
-    norms = []
+    norms: list[_BatchNorm] = []
     for name in names:
         module = model.get_submodule(name)
         for parameter in module.parameters(recurse=False):
@@ -92,14 +92,15 @@ def randomise(model: nn.Module, names: Sequence[str], batch: Batch, generator: t
 
 
 @contextmanager
-def _measuring(norms: Sequence[nn.Module]) -> Iterator[None]:
+def _measuring(norms: Sequence[_BatchNorm]) -> Iterator[None]:
     # One layer after the other sees what the measured ones before it give, as they all will afterwards.
     def measure(module: nn.Module, given: tuple[Tensor, ...]) -> None:
         axes = (0, *range(2, given[0].ndim))
         if given[0].numel() // given[0].shape[1] > 1:
             var, mean = torch.var_mean(given[0], axes)
-            module.running_mean.copy_(mean)  # type: ignore[operator]
-            module.running_var.copy_(var)  # type: ignore[operator]
+            norm = cast(_BatchNorm, module)
+            cast(Tensor, norm.running_mean).copy_(mean)
+            cast(Tensor, norm.running_var).copy_(var)
 
     hooks = [module.register_forward_pre_hook(measure) for module in norms]
     try:

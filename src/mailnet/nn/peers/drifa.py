@@ -23,7 +23,7 @@ Imaging", WACV 2025, arXiv 2412.01248, and the authors' program.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -260,4 +260,4 @@ class DRIFANet(nn.Module):
     def feature_layers(self) -> dict[str, list[nn.Module]]:
         """Return image or volume -> its blocks, and the modules between modalities; see ``MAIL.feature_layers``."""
         images = [name for name, spec in self.modalities.items() if spec.spatial_dims]
-        return {name: [*self.steps[key(name)], *self.fusions] for name in images}  # type: ignore[misc]
+        return {name: [*cast(nn.ModuleList, self.steps[key(name)]), *self.fusions] for name in images}

@@ -19,7 +19,7 @@ Source: Joze, Shaban, Iuzzolino, Koishida, "MMTM: Multimodal Transfer Module for
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -125,4 +125,4 @@ class MMTMNet(nn.Module):
     def feature_layers(self) -> dict[str, list[nn.Module]]:
         """Return image or volume -> its stages, and the modules between modalities; see ``MAIL.feature_layers``."""
         images = [name for name, spec in self.modalities.items() if spec.spatial_dims]
-        return {name: [*self.streams[key(name)], *self.fusions] for name in images}  # type: ignore[misc]
+        return {name: [*cast(nn.ModuleList, self.streams[key(name)]), *self.fusions] for name in images}
