@@ -71,6 +71,24 @@ def read_json(path: str | Path) -> Any:
         raise RunError(f"is not valid JSON ({error})", file=path, remedy="Restore it or make the run again") from error
 
 
+def read_part(path: Path, highest: int) -> Any:
+    """Return the contents of a file that a folder may lack, None where it does.
+
+    Args:
+        path: A JSON object with a whole number ``format``.
+        highest: Format up to which it can be read.
+
+    Raises:
+        RunError: It is damaged, or of a newer format.
+    """
+    if not path.is_file():
+        return None
+    values = read_json(path)
+    if isinstance(values, dict) and isinstance(values.get("format"), int) and values["format"] > highest:
+        raise RunError(f"is of format {values['format']}, newer than {highest}", file=path, remedy="Update mailnet")
+    return values
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

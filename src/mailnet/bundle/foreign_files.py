@@ -15,7 +15,7 @@ from mailnet.bundle.foreign import Distance, Foreign, ForeignImages
 from mailnet.bundle.foreign_table import ForeignTable
 from mailnet.data.table import TableState
 from mailnet.errors import RunError
-from mailnet.files import read_json, replacing, write_json
+from mailnet.files import read_part, replacing, write_json
 from mailnet.specs import ModalitySpec
 from mailnet.trust.alarm import Alarm
 from mailnet.trust.checks import ImageChecks
@@ -65,12 +65,10 @@ def read_foreign(
         RunError: It is damaged, of another model, or written by a newer mailnet.
     """
     path = folder / FILE
-    if not path.is_file():
+    values = read_part(path, FORMAT)
+    if values is None:
         return None
-    values = read_json(path)
     try:
-        if int(values["format"]) > FORMAT:
-            raise RunError(f"is of format {values['format']}, newer than {FORMAT}", file=path, remedy="Update mailnet")
         data = (folder / ARRAYS).read_bytes()
         if hashlib.sha256(data).hexdigest() != values["arrays"]:
             raise ValueError(f"{ARRAYS} is not the file that was written with it")

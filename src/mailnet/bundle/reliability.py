@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mailnet.errors import ConfigError, RunError
-from mailnet.files import read_json, write_json
+from mailnet.files import read_part, write_json
 from mailnet.specs import TaskSpec
 from mailnet.trust.abstain import Abstention
 from mailnet.trust.calibration import Calibrator
@@ -133,12 +133,10 @@ def read_reliability(folder: Path, tasks: Mapping[str, TaskSpec]) -> Reliability
         RunError: It is damaged, of other tasks, or written by a newer mailnet.
     """
     path = folder / FILE
-    if not path.is_file():
+    values = read_part(path, FORMAT)
+    if values is None:
         return None
-    values = read_json(path)
     try:
-        if int(values["format"]) > FORMAT:
-            raise RunError(f"is of format {values['format']}, newer than {FORMAT}", file=path, remedy="Update mailnet")
         found = Reliability(
             {task: Calibrator.from_dict(one) for task, one in values["calibrators"].items()},
             {task: tuple(map(ConformalSets.from_dict, several)) for task, several in values["sets"].items()},
