@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mailnet.trust.checks import STATISTICS, ImageChecks, fit_image_checks, image_statistics
+from mailnet.trust.checks import STATISTICS, ImageChecks, fit_image_checks, image_statistics, measure_images
 
 Array = np.ndarray[Any, Any]
 
@@ -37,6 +37,24 @@ def test_statistics_by_hand() -> None:
     volume = np.random.default_rng(0).random((1, 3, 4, 5))
     assert image_statistics(volume) == pytest.approx(image_statistics(volume[..., ::-1]), abs=1e-6)
     assert image_statistics(np.ones((1, 1, 1)))["detail"] == 0
+
+
+@pytest.mark.parametrize("shape", [(300, 1, 40, 24), (5, 3, 300, 200), (3, 1, 5, 12, 9), (2, 1, 1, 7)])
+def test_many_images_at_once_have_the_numbers_of_each(shape: tuple[int, ...]) -> None:
+    images = np.random.default_rng(0).beta(0.4, 1, shape).astype(np.float32)
+    images[0] = 0
+    found = measure_images(images)
+    for image, row in zip(images, found, strict=True):
+        grey = image.mean(0)
+        steps = [np.abs(np.diff(grey, axis=axis)).mean(dtype=float) for axis in (-2, -1) if grey.shape[axis] > 1]
+        colour = (image.max(0) - image.min(0)).mean(dtype=float)
+        share = [(grey <= 0.5 / 255).mean(), (grey >= 1 - 0.5 / 255).mean()]
+        by_hand = [grey.mean(dtype=float), grey.std(dtype=float), *share, np.mean(steps), colour]
+        np.testing.assert_allclose(row, by_hand, rtol=1e-12, atol=1e-15)
+        np.testing.assert_array_equal(row, [*image_statistics(image).values()])
+    checks = fit_image_checks(found[:2])
+    assert checks.check_statistics(found) == [checks.check(image) for image in images]
+    assert measure_images(images[:0]).shape == (0, 6)
 
 
 def test_images_like_those_of_training_pass() -> None:
@@ -72,9 +90,8 @@ def test_other_images_are_told_by_what_is_odd() -> None:
 
 def test_few_images_expect_more_than_they_show() -> None:
     few = fit_image_checks([scan(seed) for seed in range(5)])
-    seen = [image_statistics(scan(seed)) for seed in range(5)]
-    for name, (low, high) in few.ranges.items():
-        values = [statistics[name] for statistics in seen]
+    seen = measure_images(np.stack([scan(seed) for seed in range(5)]))
+    for values, (low, high) in zip(seen.T, few.ranges.values(), strict=True):
         assert 0 <= low <= min(values) <= max(values) < high
     assert few.check(np.zeros((3, 24, 24)))[0].code == "blank"
     assert fit_image_checks(seen).ranges == few.ranges

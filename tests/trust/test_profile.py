@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mailnet.trust import fit_alarm, fit_mahalanobis, image_profile
+from mailnet.trust.profile import BANDS, CELLS, QUANTILES, image_profiles
 
 Array = np.ndarray[Any, Any]
 
@@ -46,6 +47,39 @@ def test_colours_volumes_and_small_images() -> None:
     assert np.isfinite(image_profile(np.zeros((1, 3, 5)))).all()
     with pytest.raises(ValueError, match="must lie in"):
         image_profile(tinted + 1)
+
+
+def by_hand(image: Array) -> Array:
+    """The profile of one image, cell by cell and wave by wave."""
+    grey = image.mean(0)
+    count = CELLS[grey.ndim]
+    for axis, size in enumerate(grey.shape):
+        if size < count:
+            grey = np.take(grey, np.arange(count) * size // count, axis=axis)
+    cuts = [np.r_[np.arange(count) * size // count, size] for size in grey.shape]
+    cells = [
+        grey[tuple(slice(cut[k], cut[k + 1]) for cut, k in zip(cuts, place, strict=True))].mean()
+        for place in np.ndindex(*[count] * grey.ndim)
+    ]
+    grey = image.mean(0)
+    planes = grey[None] if grey.ndim == 2 else grey[np.unique(np.linspace(0, len(grey) - 1, 16).astype(int))]
+    power = np.mean([np.square(np.abs(np.fft.fft2(plane - plane.mean()) / plane.size)) for plane in planes], 0)
+    waves = np.hypot(*np.meshgrid(*(np.fft.fftfreq(size) for size in grey.shape[-2:]), indexing="ij"))
+    place = np.searchsorted(BANDS, np.round(waves, 12), side="right")
+    bands = [np.log10(1e-6 + power[place == k].sum()) for k in range(len(BANDS) + 1)]
+    channels = [(channel - image.mean(0)).mean() for channel in image] if len(image) > 1 else []
+    return np.array([*cells, *np.quantile(image.mean(0), QUANTILES), *bands, *channels])
+
+
+@pytest.mark.parametrize("shape", [(300, 1, 40, 24), (5, 3, 300, 200), (3, 1, 20, 12, 9), (2, 1, 3, 5), (2, 2, 1, 1)])
+def test_many_images_at_once_have_the_profiles_of_each(shape: tuple[int, ...]) -> None:
+    images = np.random.default_rng(0).beta(2, 5, shape).astype(np.float32)
+    images[0] = 0
+    found = image_profiles(images)
+    for image, row in list(zip(images, found, strict=True))[:5]:
+        np.testing.assert_allclose(row, by_hand(image.astype(np.float64)), atol=2e-6)
+        np.testing.assert_array_equal(row, image_profile(image))
+    assert image_profiles(images[:0]).shape == (0, found.shape[1])
 
 
 def test_other_kinds_of_images_sound_the_alarm() -> None:

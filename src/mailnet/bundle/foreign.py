@@ -15,9 +15,9 @@ import numpy as np
 from mailnet.bundle.foreign_table import ForeignTable
 from mailnet.data.table import TableState
 from mailnet.trust.alarm import Alarm
-from mailnet.trust.checks import Finding, ImageChecks, image_statistics
+from mailnet.trust.checks import Finding, ImageChecks, measure_images
 from mailnet.trust.foreign import Mahalanobis
-from mailnet.trust.profile import image_profile
+from mailnet.trust.profile import image_profiles
 from mailnet.trust.scores import patients_needed
 
 RATE = 0.05
@@ -30,21 +30,20 @@ class Look:
     """What is seen of n images of a modality without their pixels.
 
     Args:
-        statistics: n of ``mailnet.trust.checks``.
+        statistics: (n, S) of ``mailnet.trust.checks``.
         picture: (n, P) these, and the profile of ``mailnet.trust.profile``.
         features: (n, C) of the network, None where it gives none.
     """
 
-    statistics: Sequence[Mapping[str, float]]
+    statistics: np.ndarray
     picture: np.ndarray
     features: np.ndarray | None = None
 
     @staticmethod
     def at(images: np.ndarray, features: np.ndarray | None = None) -> Look:
         """Look at images (n, C, H, W), or volumes (n, C, D, H, W), in [0, 1]."""
-        statistics = [image_statistics(image) for image in images]
-        numbers = np.array([[*of.values()] for of in statistics])
-        return Look(statistics, np.c_[[image_profile(image) for image in images], numbers], features)
+        statistics = measure_images(images)
+        return Look(statistics, np.c_[image_profiles(images), statistics], features)
 
     def values(self, kind: str) -> np.ndarray:
         """Return (n, D) what a distance of ``picture``, or of ``features`` and the picture together, is of.
@@ -105,7 +104,7 @@ class ForeignImages:
 
     def examine(self, look: Look) -> tuple[np.ndarray, list[list[Finding]]]:
         """Return p-values (n,), and what is plainly found in each image."""
-        found = [self.checks.check_statistics(statistics) for statistics in look.statistics]
+        found = self.checks.check_statistics(look.statistics)
         kind = "picture" if look.features is None else "features"
         used = self.distances[kind]
         return used.alarm.p_value(raised(used.log(look.values(kind)), found)), found

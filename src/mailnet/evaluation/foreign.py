@@ -207,8 +207,7 @@ def _images(
         if beside is None:
             distances[kind] = silent
             continue
-        found = [checks.check_statistics(statistics) for statistics in beside.statistics]
-        own = raised(silent.log(beside.values(kind)), found)
+        own = raised(silent.log(beside.values(kind)), checks.check_statistics(beside.statistics))
         distances[kind] = Distance(score, fit_alarm(own, rate, patients=patients))
     if "picture" not in distances:
         return None
@@ -237,9 +236,8 @@ def _joined(parts: list[tuple[np.ndarray, Look]]) -> Look:
     order = np.argsort(np.concatenate([rows for rows, _ in parts]))
     looks = [own for _, own in parts]
     features = [own.features for own in looks if own.features is not None]
-    statistics = [one for own in looks for one in own.statistics]
     return Look(
-        [statistics[place] for place in order],
+        np.concatenate([own.statistics for own in looks])[order],
         np.concatenate([own.picture for own in looks])[order],
         np.concatenate(features)[order] if len(features) == len(looks) else None,
     )

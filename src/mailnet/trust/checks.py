@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mailnet.trust.arrays import Array
+from mailnet.trust.images import grey_of, in_parts, read_images
 from mailnet.trust.plain import read_count, read_fields, read_number
 
 # Below this deviation, a quarter of a step of 8 bits, all pixels are the same.
@@ -93,10 +94,18 @@ class ImageChecks:
         Raises:
             ValueError: Another shape, or values outside [0, 1].
         """
-        return self.check_statistics(image_statistics(image))
+        return self._found(image_statistics(image))
 
-    def check_statistics(self, values: Mapping[str, float]) -> list[Finding]:
-        """Return the same from the image's ``image_statistics``."""
+    def check_statistics(self, statistics: Array) -> list[list[Finding]]:
+        """Return the same of each of n images, from their ``measure_images`` (n, S)."""
+        low, high = np.array([self.ranges[name] for name in STATISTICS]).T
+        odd = ((statistics < low) | (statistics > high)).any(1)
+        found: list[list[Finding]] = [[] for _ in statistics]
+        for row in np.flatnonzero(odd):
+            found[row] = self._found(dict(zip(STATISTICS, statistics[row].tolist(), strict=True)))
+        return found
+
+    def _found(self, values: Mapping[str, float]) -> list[Finding]:
         if values["spread"] < BLANK <= self.ranges["spread"][0]:
             return [Finding("blank", "spread", values["spread"], *self.ranges["spread"])]
         found = []
@@ -137,31 +146,45 @@ def image_statistics(image: Array) -> dict[str, float]:
     Raises:
         ValueError: Another shape, or values outside [0, 1].
     """
-    values = read_image(image)
-    grey = values.mean(0)
+    return dict(zip(STATISTICS, measure_images(np.asarray(image)[None])[0].tolist(), strict=True))
+
+
+def measure_images(images: Array) -> Array:
+    """Return (n, S) float64, the ``STATISTICS`` of each of n images at once.
+
+    Args:
+        images: (n, C, H, W) or (n, C, D, H, W) in [0, 1].
+
+    Raises:
+        ValueError: Another shape, or values outside [0, 1].
+    """
+    parts = [_measured(part) for part in in_parts(read_images(images))]
+    return np.concatenate([np.zeros((0, len(STATISTICS))), *parts])
+
+
+def _measured(values: Array) -> Array:
+    grey = grey_of(values)
+    flat = grey.reshape(len(grey), -1)
     steps = [np.abs(np.diff(grey, axis=axis)) for axis in (-2, -1) if grey.shape[axis] > 1]
-    return {
-        "mean": float(grey.mean(dtype=np.float64)),
-        "spread": float(grey.std(dtype=np.float64)),
-        "dark": float((grey <= STEP).mean()),
-        "bright": float((grey >= 1 - STEP).mean()),
-        "detail": float(np.mean([step.mean(dtype=np.float64) for step in steps])) if steps else 0.0,
-        "colour": float((values.max(0) - values.min(0)).mean(dtype=np.float64)),
-    }
+    colour = values.max(1) - values.min(1) if values.shape[1] > 1 else np.zeros((len(values), 1))
+    return np.stack(
+        [
+            flat.mean(1, dtype=np.float64),
+            flat.std(1, dtype=np.float64),
+            np.count_nonzero(flat <= STEP, axis=1) / flat.shape[1],
+            np.count_nonzero(flat >= 1 - STEP, axis=1) / flat.shape[1],
+            np.mean([_means(step) for step in steps], axis=0) if steps else np.zeros(len(flat)),
+            _means(colour),
+        ],
+        axis=1,
+    )
 
 
-def read_image(image: Array) -> Array:
-    """Return an image (C, H, W) or (C, D, H, W) as float32; ValueError where it is none or not in [0, 1]."""
-    values = np.asarray(image)
-    if values.ndim not in (3, 4) or not values.size:
-        raise ValueError(f"an image must be (C, H, W) or (C, D, H, W), got {values.shape}")
-    values = values.astype(np.float32)
-    if not (values.min() >= 0 and values.max() <= 1):
-        raise ValueError(f"an image must lie in [0, 1], got {values.min():g} to {values.max():g}")
-    return values
+def _means(values: Array) -> Array:
+    return np.asarray(values.reshape(len(values), -1).mean(1, dtype=np.float64))
 
 
-def fit_image_checks(images: Iterable[Array | Mapping[str, float]], rate: float = 0.01) -> ImageChecks:
+def fit_image_checks(images: Iterable[Array], rate: float = 0.01) -> ImageChecks:
     """Measure training images and take the middle of each statistic as expected.
 
     What lies outside is split evenly between the ends of all statistics, so that at the given rate, at most,
@@ -169,7 +192,8 @@ def fit_image_checks(images: Iterable[Array | Mapping[str, float]], rate: float 
     range seen is expected, widened by a tenth of itself on each side.
 
     Args:
-        images: Each (C, H, W) or (C, D, H, W) in [0, 1], or its ``image_statistics``; some thousands are enough.
+        images: Each (C, H, W) or (C, D, H, W) in [0, 1], or its row (S,) of ``measure_images``; some thousands are
+            enough.
         rate: Between 0 and 1.
 
     Raises:
@@ -177,13 +201,13 @@ def fit_image_checks(images: Iterable[Array | Mapping[str, float]], rate: float 
     """
     if not 0 < rate < 1:
         raise ValueError(f"rate must be between 0 and 1, got {rate}")
-    measured = [image if isinstance(image, Mapping) else image_statistics(image) for image in images]
+    measured = [image if np.ndim(image) == 1 else measure_images(np.asarray(image)[None])[0] for image in images]
     if not measured:
         raise ValueError("checks need a training image or more")
+    columns = np.asarray(measured, dtype=np.float64).T
     tail = rate / (2 * len(STATISTICS))
     ranges = {}
-    for name in STATISTICS:
-        values = np.array([statistics[name] for statistics in measured], dtype=np.float64)
+    for name, values in zip(STATISTICS, columns, strict=True):
         low, high = np.quantile(values, [tail, 1 - tail])
         slack = max(0.1 * (values.max() - values.min()) if len(values) * tail < 1 else 0.0, STEP)
         # Never down to 0, so that what no training image was, as blank, stays outside.
