@@ -34,6 +34,8 @@ def test_a_fingerprint_knows_the_attacks_that_a_network_meets(tmp_path: Path) ->
     for network, same in (("mail", True), ("wide", False)):
         found = {network_fingerprint(suite, "two", network) for suite in (plain, attacked)}
         assert (len(found) == 1) == same
+    more = load_suite(write_suite(tmp_path / "more", attacks={"pgd": {"eps": ["4/255"], "networks": ["mail", "wide"]}}))
+    assert network_fingerprint(more, "two", "wide") == network_fingerprint(attacked, "two", "wide")
 
 
 def test_radii_may_be_of_each_modality(tmp_path: Path) -> None:

@@ -112,7 +112,8 @@ def network_fingerprint(suite: Suite, study: str, network: str) -> str:
         "tuning": tuning,
     }
     if attacks := suite.attacks_on(study, network):
-        settings["attacks"] = {name: attack.model_dump() for name, attack in attacks.items()}
+        # Which others are attacked too changes nothing here.
+        settings["attacks"] = {name: one.model_dump(exclude={"networks", "studies"}) for name, one in attacks.items()}
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
