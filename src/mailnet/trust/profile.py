@@ -67,7 +67,7 @@ def _cells(grey: Array) -> Array:
     found = grey.astype(np.float64)
     for axis in range(1, grey.ndim):
         found = np.moveaxis(np.moveaxis(found, axis, -1) @ _means(grey.shape[axis], CELLS[grey.ndim - 1]), -1, axis)
-    return found.reshape(len(grey), -1)
+    return np.asarray(found.reshape(len(grey), -1))
 
 
 @lru_cache(maxsize=16)
