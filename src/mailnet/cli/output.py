@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib.metadata import requires
 from typing import Any
 
 from mailnet.errors import MailnetError
@@ -45,6 +47,9 @@ def report_error(error: Exception, *, as_json: bool, debug: bool) -> int:
         traceback.print_exception(error)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         error = MailnetError("the disk is full", file=error.filename, remedy="Free space and give the command again")
+    if isinstance(error, ModuleNotFoundError) and (extra := _extra_of(error.name or "")):
+        remedy = f"pip install 'mailnet[{extra}]'"
+        error = MailnetError(f"this needs the package '{error.name}', which is not installed", remedy=remedy)
     if isinstance(error, MailnetError):
         if as_json:
             print_json({"error": {"type": type(error).__name__, **error.as_dict()}})
@@ -56,3 +61,14 @@ def report_error(error: Exception, *, as_json: bool, debug: bool) -> int:
     if not debug:
         say("This looks like a fault of mailnet. Give the command again with --debug for the traceback.")
     return 1
+
+
+def _extra_of(module: str) -> str | None:
+    """Return the first extra of mailnet that installs a module, None where it belongs to none."""
+    top = module.partition(".")[0]
+    package = {"sklearn": "scikit-learn", "multipart": "python-multipart"}.get(top, top).replace("_", "-")
+    for line in requires("mailnet") or []:
+        found = re.match(r"([\w.-]+).*extra == [\"'](\w+)[\"']", line)
+        if found and top != "mailnet" and found[1].lower().replace("_", "-") == package:
+            return found[2]
+    return None
