@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,9 @@ from mailnet.trust.arrays import Array, one_each, read_patients
 from mailnet.trust.plain import read_count, read_fields, read_number, read_text
 from mailnet.trust.selective import read_losses
 
-# Shares of validation studies answered that are tried. More would come nearer to the best threshold, and pay for it
-# with a wider bound of each.
-TRIED = 10
+# Where sequences of tests start beside the surest studies, as shares of all: one error among the surest ends the first,
+# which of many studies says little. Each start takes its part of the chance of failure.
+SHARES = (1 / 3, 2 / 3)
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,6 @@ class Abstention:
     Args:
         threshold: Answer where the confidence is above it; None where nothing can be promised.
         risk: Share of wrong answers that was asked for.
-        bound: Share of wrong answers that is promised at most, with the same probability; None without a threshold.
         delta: Chance that the promise fails.
         coverage: Share of validation studies answered.
         wrong: Share of wrong answers among these.
@@ -38,7 +38,6 @@ class Abstention:
 
     threshold: float | None
     risk: float
-    bound: float | None
     delta: float
     coverage: float
     wrong: float | None
@@ -47,13 +46,13 @@ class Abstention:
 
     def __post_init__(self) -> None:
         check_risk(self.risk, self.delta)
-        if (self.threshold is None) != (self.bound is None) or (self.threshold is None) != bool(self.reason):
-            raise ValueError("abstention: a threshold has a bound and no reason, none has a reason and no bound")
+        if (self.threshold is None) != bool(self.reason):
+            raise ValueError("abstention: a threshold has no reason, none has one")
 
     @property
     def promise(self) -> str:
         """The promise in a sentence."""
-        if self.bound is None:
+        if self.threshold is None:
             return f"Nothing is promised: {self.reason}"
         return (
             f"With {1 - self.delta:.4g} probability at most {self.risk:.4g} of the answers to new patients are wrong, "
@@ -72,10 +71,12 @@ class Abstention:
     @staticmethod
     def from_dict(values: object) -> Abstention:
         """Return what ``as_dict`` wrote; ValueError where it was changed to something else."""
-        read = read_fields(values, "abstention", Abstention.__dataclass_fields__)
+        # Of every file of this format: a share of wrong answers that once stood beside the one asked for.
+        given = {key: value for key, value in values.items() if key != "bound"} if isinstance(values, dict) else values
+        read = read_fields(given, "abstention", Abstention.__dataclass_fields__)
         optional = {
             key: None if read[key] is None else read_number(read[key], f"abstention: {key}")
-            for key in ("threshold", "bound", "wrong")
+            for key in ("threshold", "wrong")
         }
         return Abstention(
             risk=read_number(read["risk"], "abstention: risk"),
@@ -98,12 +99,16 @@ def abstain_threshold(
 ) -> Abstention:
     """Choose on validation studies the lowest threshold whose share of wrong answers is sure to be small enough.
 
-    Selection with guaranteed risk (Geifman and El-Yaniv 2017) with another search. Ten shares of studies answered are
-    tried, 10% to 100%, less those that could not pass without a single error, which follows from the number of
-    studies alone. Each is tested by the exact bound of Clopper and Pearson at delta over the number of shares tried, so
-    all hold together. A share's threshold is the confidence of the first study not answered: given it, the studies
-    above are independent draws of those that will be answered, which the test needs and a binary search, or a
-    threshold at the last study answered, does not give.
+    Selection with guaranteed risk (Geifman and El-Yaniv 2017), with the search of Learn then Test (Angelopoulos et al.
+    2021): from the surest studies down, one study after the other is let in, and whether those answered are wrong too
+    often is tested each time by the exact binomial test, until a test fails. Tests in a fixed order need no correction
+    for their number. Sequences start at the fewest studies that could pass, at a third and at two thirds of all, each
+    at its part of delta; of few studies those starts are left out that could not pass without an error, or would come
+    before the first. All this follows from the number of studies alone.
+
+    The threshold of a test is the confidence of the first study not answered: given it, the studies above are
+    independent draws of those that will be answered. Equally sure studies are let in one by one in random order, and
+    there is no threshold between them.
 
     Args:
         confidence: (N,) of validation studies, higher is surer.
@@ -126,35 +131,22 @@ def abstain_threshold(
     known = np.flatnonzero(np.isfinite(loss))
     if not np.isin(loss[known], (0.0, 1.0)).all():
         raise ValueError("wrong must be 0 or 1, or NaN where unknown")
-    rows = known[one_each(member[known], np.random.default_rng(seed))]
+    random = np.random.default_rng(seed)
+    rows = random.permutation(known[one_each(member[known], random)])
     order = rows[np.argsort(-sure[rows], kind="stable")]
     sure, loss, n = sure[order], loss[order], len(order)
-    shares = _shares(n, risk, delta)
-    if not shares:
-        least = math.ceil(math.log(delta) / math.log1p(-risk))
-        return _none(
-            risk, delta, n, f"{n} patients, of whom at least {least} would have to be answered without an error"
-        )
-    level = delta / len(shares)
-    for answered in reversed(shares):
-        threshold = -sys.float_info.max if answered == n else float(sure[answered])
-        above = int((sure > threshold).sum())
-        errors = int(loss[:above].sum())
-        bound = upper_bound(errors, above, level)
-        if bound <= risk:
-            return Abstention(threshold, risk, bound, delta, above / n, errors / above, n)
-    return _none(risk, delta, n, "among the surest studies, too many answers are wrong")
-
-
-def upper_bound(errors: int, studies: int, level: float) -> float:
-    """Return what the true share of errors exceeds with chance ``level`` at most (Clopper and Pearson 1934).
-
-    >>> round(upper_bound(0, 59, 0.05), 4)
-    0.0495
-    """
-    from scipy.stats import beta
-
-    return 1.0 if errors >= studies else float(beta.ppf(1 - level, errors + 1, studies - errors))
+    starts = _starts(n, risk, delta)
+    if not starts:
+        reason = f"{n} patients, of whom at least {_least(risk, delta)} would have to be answered without an error"
+        return _none(risk, delta, n, reason)
+    passed = _chances(loss, risk) <= delta / len(starts)
+    between = np.r_[sure[1:] < sure[:-1], True]  # there is a threshold after this study
+    found = [_last(passed, between, start) for start in starts]
+    answered = max(found)
+    if not answered:
+        return _none(risk, delta, n, "among the surest studies, too many answers are wrong")
+    threshold = -sys.float_info.max if answered == n else float(sure[answered])
+    return Abstention(threshold, risk, delta, answered / n, float(loss[:answered].mean()), n)
 
 
 def check_risk(risk: float, delta: float) -> None:
@@ -164,13 +156,38 @@ def check_risk(risk: float, delta: float) -> None:
             raise ValueError(f"{name} must be between 0 and 1, got {value}")
 
 
-def _shares(studies: int, risk: float, delta: float) -> list[int]:
-    """Return the numbers of studies answered that are tried: those that would pass if no answer were wrong."""
-    tried = sorted({studies * k // TRIED for k in range(1, TRIED + 1)} - {0})
-    while tried and tried[0] * math.log1p(-risk) > math.log(delta / len(tried)):
-        tried = tried[1:]
-    return tried
+def _starts(studies: int, risk: float, delta: float) -> list[int]:
+    """Return the rising numbers of studies answered at which sequences start; none where nothing could pass."""
+    for further in (SHARES, SHARES[1:], ()):
+        starts = [_least(risk, delta / (1 + len(further))), *(math.ceil(share * studies) for share in further)]
+        if starts[-1] <= studies and all(low < high for low, high in pairwise(starts)):
+            return starts
+    return []
+
+
+def _least(risk: float, level: float) -> int:
+    """Return the fewest answers, none of them wrong, that pass at a level.
+
+    >>> _least(0.05, 0.05)
+    59
+    """
+    return math.ceil(math.log(level) / math.log1p(-risk))
+
+
+def _chances(loss: Array, risk: float) -> Array:
+    """Return (N,) the chance that of the first k answers, k = 1 to N, so few are wrong if ``risk`` of all are."""
+    from scipy.stats import binom
+
+    return np.asarray(binom.cdf(np.cumsum(loss), np.arange(1, len(loss) + 1), risk))
+
+
+def _last(passed: Array, between: Array, start: int) -> int:
+    """Return how many are answered at the last threshold before the first test from ``start`` on that fails, or 0."""
+    failed = np.flatnonzero(~passed[start - 1 :])
+    stop = start - 1 + int(failed[0]) if len(failed) else len(passed)
+    possible = np.flatnonzero(between[start - 1 : stop])
+    return start + int(possible[-1]) if len(possible) else 0
 
 
 def _none(risk: float, delta: float, studies: int, reason: str) -> Abstention:
-    return Abstention(None, risk, None, delta, 0.0, None, studies, reason)
+    return Abstention(None, risk, delta, 0.0, None, studies, reason)
