@@ -114,7 +114,7 @@ def test_many_columns_outside_are_counted() -> None:
     words = table.findings(np.full(30, 2, np.float32), state)
     assert len(words) == 11
     assert words[0] == "gene0 is 6.389, in training studies about 0 to 1.718"
-    assert words[-1] == "20 more columns are outside"
+    assert words[-1] == "20 more columns are unlike in training studies"
 
 
 def test_damage_is_named(tmp_path: Path) -> None:

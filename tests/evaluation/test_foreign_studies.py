@@ -62,6 +62,12 @@ def test_predictions_tell_foreign_studies_and_say_what_is_odd(run: Path, cache: 
     assert "the image is blank" in blank["ct"]["findings"][0]
     assert "grey where colours are expected" in grey["photo"]["findings"][0]
     assert " or more, in training studies about 1" in old["clinical"]["findings"][0]
+    assert predictions.warnings()[3] == [f"clinical: {old['clinical']['findings'][0]}"]
+    assert predictions.to_frame()["warnings"][1].startswith("ct: the image is blank")
+    elsewhere, nowhere = strange(run, tmp_path)[:1] * 2
+    unseen = load(run, "cpu").predict([elsewhere | {"site": "Atlantis"}, nowhere | {"site": ""}])
+    assert unseen.warnings()[0] == ["clinical: site has a value that no training study had"]
+    assert unseen.warnings()[1] == ["clinical: site has no value, which every training study had"]
 
 
 def test_a_prediction_does_not_depend_on_what_else_is_predicted(run: Path, cache: Path) -> None:

@@ -14,11 +14,12 @@ from sklearn.metrics import roc_auc_score
 
 from factory import Command
 from mailnet.bundle import Predictor, Reliability, load
+from mailnet.bundle.doubt import PARTS, parts_as_json
 from mailnet.data.config import EvaluationConfig, load_config
 from mailnet.data.study import StudyData, load_study
 from mailnet.errors import ConfigError
 from mailnet.evaluation import evaluate
-from mailnet.evaluation.uncertainty import PARTS, Drawn, uncertainty_columns, uncertainty_tables
+from mailnet.evaluation.uncertainty import Drawn, uncertainty_columns, uncertainty_tables
 from mailnet.specs import TaskSpec
 from mailnet.trust.calibration import Calibrator
 from mailnet.trust.selective import risk_coverage
@@ -163,6 +164,41 @@ def test_from_the_command_line(make_run: MakeRun, cache: Path, mailnet: Command)
     page = (random / "report.html").read_text()
     assert "How unsure it is" in page
     assert "3 passes with dropout" in page
+
+
+def test_predictions_of_files_have_it_too(make_run: MakeRun, cache: Path, mailnet: Command) -> None:
+    run = make_run(options=DROPOUT, size=16)
+    predictor, data = opened(run, cache)
+    data.present["photo"][:] = True
+    predictor.reliability = Reliability({"grade": Calibrator("binary", 2, "temperature", (0.5,))})
+    table = run.parent / "study of run" / "studies.csv"
+    together, alone = (predictor.predict(table, draws=4, batch_size=size) for size in (64, 7))
+    frame = together.to_frame().set_index("id").loc[data.frame["id"]]
+    drawn = predictor.draw(data, np.arange(len(data)), draws=4)
+    for task, spec in data.tasks.items():
+        own = measure_uncertainty(drawn[task], spec)
+        for part in PARTS:
+            np.testing.assert_allclose(frame[f"{part}:{task}"], getattr(own, part), atol=1e-5)
+        np.testing.assert_allclose(alone.uncertainty[task].total, together.uncertainty[task].total, atol=1e-5)
+    said = together.as_dicts()[0]["tasks"]["grade"]["uncertainty"]
+    assert said == {part: getattr(together.uncertainty["grade"], part)[0] for part in PARTS}
+    assert predictor.predict(table).uncertainty == {}
+    with pytest.raises(ValueError, match="at least 2"):
+        predictor.predict(table, draws=1)
+    status, out, err = mailnet("predict", run, table, "--uncertainty", "--draws", 3)
+    assert status == 0, err
+    assert "total:finding,aleatoric:finding,epistemic:finding,variation:finding,total:grade" in out.splitlines()[0]
+    status, _, err = mailnet("predict", make_run("plain", size=16), table, "--uncertainty")
+    assert status == 2
+    assert "nothing to draw from" in err
+
+
+def test_labels_have_parts_of_their_own() -> None:
+    spec = TaskSpec("signs", ("a", "b"), "multilabel")
+    found = measure_uncertainty(np.array([[[0.9, 0.2]], [[0.4, 0.3]]]), spec)
+    said = parts_as_json(spec, found, 0)
+    assert set(said) == set(PARTS)
+    assert said["total"] == {"a": found.total[0, 0], "b": found.total[0, 1]}
 
 
 def test_a_network_without_anything_to_draw_says_what_to_do(make_run: MakeRun, cache: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mailnet.bundle.foreign_table import ForeignTable
+from mailnet.bundle.odd import Odd
 from mailnet.data.table import TableState
 from mailnet.trust.alarm import Alarm
 from mailnet.trust.checks import Finding, ImageChecks, measure_images
@@ -168,6 +169,7 @@ class Foreign:
         inputs: Mapping[str, np.ndarray],
         present: Mapping[str, np.ndarray],
         features: Mapping[str, np.ndarray],
+        odd: Mapping[str, Sequence[Odd]] | None = None,
     ) -> dict[str, ForeignFound]:
         """Return modality -> what is found in B studies.
 
@@ -175,6 +177,7 @@ class Foreign:
             inputs: Modality -> (B, ...), as the network is given them; those that no study has may be missing.
             present: Modality -> (B,) bool.
             features: Modality -> (B, C) of the network's ``layers``; of a modality without, the picture alone tells.
+            odd: Table -> B of what is odd about its cells, where these are known.
         """
         count = len(next(iter(present.values())))
         have = {
@@ -190,7 +193,8 @@ class Foreign:
             words: list[list[str]] = [[] for _ in range(count)]
             if len(rows):
                 own = features[name][rows] if name in features else None
-                p[rows], texts = self._examine(one, name, inputs[name][rows], own)
+                known = [odd[name][row] for row in rows.tolist()] if odd is not None and name in odd else None
+                p[rows], texts = self._examine(one, name, inputs[name][rows], own, known)
                 for row, several in zip(rows, texts, strict=True):
                     words[row] = several
             # NaN is never at most the rate.
@@ -198,10 +202,16 @@ class Foreign:
         return found
 
     def _examine(
-        self, one: ForeignImages | ForeignTable, name: str, values: np.ndarray, features: np.ndarray | None
+        self,
+        one: ForeignImages | ForeignTable,
+        name: str,
+        values: np.ndarray,
+        features: np.ndarray | None,
+        odd: Sequence[Odd] | None,
     ) -> tuple[np.ndarray, list[list[str]]]:
         if isinstance(one, ForeignTable):
-            words = [one.findings(row, self.tables[name]) for row in values]
+            state = self.tables[name]
+            words = [one.findings(row, state, None if odd is None else odd[k]) for k, row in enumerate(values)]
             return one.alarm.p_value(one.score(values)), words
         p, found = one.examine(Look.at(values, features))
         return p, [[str(finding) for finding in several] for several in found]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from mailnet.bundle.doubt import part_columns, parts_as_json
 from mailnet.bundle.foreign import ForeignFound, found_as_json
 from mailnet.bundle.reliability import set_as_json, set_in_words
 from mailnet.errors import MailnetError
 from mailnet.specs import TaskSpec
+from mailnet.trust.uncertainty import Uncertainty
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class Predictions:
         alpha: Chance that a set misses the true answer.
         answered: Task -> (N,) bool, the model is sure enough; of the tasks for which it has a threshold.
         foreign: Modality -> whether it is like those of training; empty where the model can't tell.
+        odd: N lists of what is odd about a study without anything fitted, as a category that training has not seen.
+        uncertainty: Task -> how unsure the model is; empty where that was not asked for.
     """
 
     ids: list[str]
@@ -40,6 +45,8 @@ class Predictions:
     alpha: float | None = None
     answered: dict[str, np.ndarray] = field(default_factory=dict)
     foreign: dict[str, ForeignFound] = field(default_factory=dict)
+    odd: list[list[str]] = field(default_factory=list)
+    uncertainty: dict[str, Uncertainty] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -55,12 +62,21 @@ class Predictions:
         """Return the modalities of each study that sound the alarm; a study with any of them is called foreign."""
         return [[name for name, one in self.foreign.items() if one.sounds[row]] for row in range(len(self))]
 
+    def warnings(self) -> list[list[str]]:
+        """Return all that is odd about each study, in words: ``MODALITY: ...``. It may hold the study's own numbers."""
+        plain = self.odd or [[] for _ in self.ids]
+        fitted = [[f"{name}: {text}" for name, one in self.foreign.items() for text in one.findings[row]]
+                  for row in range(len(self))]  # fmt: skip
+        return [list(dict.fromkeys(both)) for both in map(operator.add, fitted, plain)]
+
     def to_frame(self) -> pd.DataFrame:
         """Return one row a study: ``id``, per task ``<task>`` (the class) and ``<task>:<class>`` (its probability).
 
         Where there are prediction sets also ``<task>:set``, the answers joined by ``|``; of a multilabel task the
         labels present, those undecided with ``?``. Where there is a threshold also ``<task>:answered``, and where the
-        model tells foreign studies ``foreign``, the modalities that sound the alarm joined by ``|``.
+        model tells foreign studies ``foreign``, the modalities that sound the alarm joined by ``|``. Where uncertainty
+        was asked for its parts as in ``predictions.parquet``, ``total:<task>`` and so on. Last ``warnings``, joined
+        by ``; ``.
         """
         columns: dict[str, Any] = {"id": self.ids}
         if self.foreign:
@@ -73,16 +89,21 @@ class Predictions:
                 columns[f"{name}:set"] = [set_in_words(spec, members) for members in self.sets[name]]
             if name in self.answered:
                 columns[f"{name}:answered"] = self.answered[name]
+        if self.uncertainty:
+            columns |= part_columns(self.tasks, self.uncertainty)
+        columns["warnings"] = ["; ".join(words) for words in self.warnings()]
         return pd.DataFrame(columns)
 
     def as_dicts(self) -> list[dict[str, Any]]:
-        """Return one dict a study that JSON can hold: ``id``, ``absent``, ``foreign``, and what is said of tasks."""
+        """Return one dict a study that JSON can hold: what its columns say, and which modalities are ``absent``."""
+        warnings = self.warnings()
         labels = {name: self.labels(name) for name in self.tasks}
         return [
             {
                 "id": study,
                 "absent": [name for name, absent in self.absent.items() if absent[row]],
                 **({"foreign": found_as_json(self.foreign, row)} if self.foreign else {}),
+                "warnings": warnings[row],
                 "tasks": {
                     name: {
                         "predicted": labels[name][row],
@@ -92,6 +113,11 @@ class Predictions:
                         },
                         **({"set": set_as_json(spec, self.sets[name][row])} if name in self.sets else {}),
                         **({"answered": bool(self.answered[name][row])} if name in self.answered else {}),
+                        **(
+                            {"uncertainty": parts_as_json(spec, self.uncertainty[name], row)}
+                            if name in self.uncertainty
+                            else {}
+                        ),
                     }
                     for name, spec in self.tasks.items()
                 },

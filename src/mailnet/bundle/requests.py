@@ -104,6 +104,15 @@ class Requests:
             features[present] = state.transform(frame[present], names)
         return features, present
 
+    def texts(self, numbers: Sequence[int], columns: Sequence[str]) -> dict[str, list[str]]:
+        """Return column -> n cells as text, empty where missing."""
+        rows = [self.rows[number] for number in numbers]
+        empty = [""] * len(rows)
+        return {
+            column: [cell_text(given[row]) for row in rows] if (given := self.cells.get(column)) else empty
+            for column in columns
+        }
+
 
 def gather(
     studies: Studies,

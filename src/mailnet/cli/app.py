@@ -11,8 +11,9 @@ import typer
 from mailnet.cli.ensemble import ensemble
 from mailnet.cli.evaluation import evaluate, print_evaluation, run_evaluation
 from mailnet.cli.explain import explain
-from mailnet.cli.options import Cache, DataRoot, Device, Json, Overrides, RunPath, SkipBad, StudyPath
+from mailnet.cli.options import Cache, DataRoot, Json, Overrides, RunPath, SkipBad, StudyPath
 from mailnet.cli.output import print_json, report_error, say
+from mailnet.cli.predict import predict
 from mailnet.cli.robustness import attack, certify, corrupt
 
 # What typer exits with on Ctrl-C, as shells have it.
@@ -147,50 +148,7 @@ def train(
 
 
 app.command()(evaluate)
-
-
-@app.command()
-def predict(
-    model: Annotated[Path, typer.Argument(help="A run or a bundle.", show_default=False)],
-    manifest: Annotated[
-        Path,
-        typer.Argument(help="CSV, Parquet or Excel with the study's columns, or a study.yaml.", show_default=False),
-    ],
-    out: Annotated[
-        Path | None, typer.Option(help="CSV or Parquet file; default stdout as CSV.", show_default=False)
-    ] = None,
-    without: Annotated[list[str] | None, typer.Option(help="Modality to treat as absent.")] = None,
-    data_root: DataRoot = None,
-    skip_bad: SkipBad = False,
-    device: Device = "auto",
-    as_json: Json = False,
-) -> None:
-    """Predict studies of a table; labels are not needed, modalities may be absent."""
-    from mailnet.bundle import load
-    from mailnet.errors import ConfigError
-    from mailnet.files import replacing
-
-    if out is not None and out.suffix not in (".csv", ".parquet"):
-        raise ConfigError("is neither .csv nor .parquet", file=out, remedy="Rename it; JSON goes to stdout with --json")
-    predictions = load(model, device=device).predict(
-        manifest, without=tuple(without or ()), skip_bad=skip_bad, data_root=data_root
-    )
-    if out is not None:
-        frame = predictions.to_frame()
-        with replacing(out) as temporary:
-            frame.to_parquet(temporary) if out.suffix == ".parquet" else frame.to_csv(temporary, index=False)
-        say(f"{len(frame)} studies -> {out}")
-    if as_json:
-        print_json({"predictions": predictions.as_dicts(), "bad": [problem.as_dict() for problem in predictions.bad]})
-    elif out is None:
-        predictions.to_frame().to_csv(sys.stdout, index=False)
-    for name, absent in predictions.absent.items():
-        if absent.all() and name not in (without or ()):
-            say(f"Warning: no study has {name}. If that is not meant, name its columns as in training.")
-    if foreign := sum(map(bool, predictions.foreign_modalities())):
-        say(f"{foreign} of {len(predictions)} studies look foreign, unlike those of training: see 'foreign'")
-    for problem in predictions.bad:
-        say(f"Left out: {problem}")
+app.command()(predict)
 
 
 @app.command()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mailnet.bundle import Predictor
+from mailnet.bundle.doubt import PARTS, part_columns
 from mailnet.bundle.draws import calibrate_draws
 from mailnet.bundle.reliability import Reliability, least_confidence
 from mailnet.data.config import EvaluationConfig
@@ -20,7 +21,6 @@ from mailnet.metrics.ranking import Ranking
 from mailnet.trust.selective import risk_coverage
 from mailnet.trust.uncertainty import Uncertainty, measure_uncertainty
 
-PARTS = ("total", "aleatoric", "epistemic", "variation")
 CONFIDENCE = "confidence"  # 1 less the probability of the answer, which needs no draws: what they have to beat
 AT_A_TIME = 512
 
@@ -115,15 +115,7 @@ def uncertainty_tables(
 
 def uncertainty_columns(data: StudyData, found: Drawn) -> dict[str, np.ndarray]:
     """Return the columns of ``predictions.parquet``: ``<part>:<task>``, of a label ``<part>:<task>:<class>``."""
-    columns = {}
-    for task, spec in data.tasks.items():
-        for part in PARTS:
-            values = getattr(found.tasks[task], part)
-            if values.ndim == 1:
-                columns[f"{part}:{task}"] = values
-            else:
-                columns |= {f"{part}:{task}:{name}": values[:, k] for k, name in enumerate(spec.classes)}
-    return columns
+    return part_columns(data.tasks, found.tasks)
 
 
 def per_study(values: np.ndarray) -> np.ndarray:

@@ -1,0 +1,126 @@
+"""From the cells of studies to a batch as the network is given it, and what is odd about them on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import torch
+
+from mailnet.bundle.odd import Odd, odd_cells
+from mailnet.bundle.requests import Requests
+from mailnet.data.config import ModalityConfig, PixelConfig
+from mailnet.data.preprocess import to_unit
+from mailnet.data.table import TableState
+from mailnet.errors import DataError, MailnetError
+from mailnet.nn.batch import Batch
+from mailnet.specs import ModalitySpec
+
+
+@dataclass(frozen=True)
+class Read:
+    """What became of some predictions' cells.
+
+    Args:
+        batch: Those that could be read, n of them.
+        kept: Their n numbers among the requests.
+        errors: Of the others, one each.
+        odd: Table -> n of what is odd about its cells.
+    """
+
+    batch: Batch
+    kept: list[int]
+    errors: list[MailnetError]
+    odd: dict[str, list[Odd]]
+
+
+@dataclass
+class Reader:
+    """Reads studies by the very preparation that training used.
+
+    Args:
+        modalities: The model's modalities, in its order.
+        preprocessing: How each is prepared.
+        tables: State of each table.
+        pool: Threads that decode images.
+    """
+
+    modalities: Mapping[str, ModalitySpec]
+    preprocessing: Mapping[str, ModalityConfig]
+    tables: Mapping[str, TableState]
+    pool: ThreadPoolExecutor
+    _errors: dict[int, MailnetError] = field(default_factory=dict, init=False)
+
+    def read(self, requests: Requests, rows: Sequence[int], without: Sequence[str] = ()) -> Read:
+        """Return the requests ``rows`` as a batch; those that cannot be read are left out of it.
+
+        Args:
+            requests: The studies.
+            rows: Numbers of the predictions.
+            without: Modalities to treat as absent.
+        """
+        self._errors = {}
+        arrays: dict[str, list[np.ndarray | None]] = {}
+        for name, section in self.preprocessing.items():
+            if name in without:
+                continue
+            if isinstance(section, PixelConfig):
+                results = self.pool.map(partial(_tried, requests, name, section), rows)
+                arrays[name] = [self._noted(row, result) for row, result in zip(rows, results, strict=True)]
+            else:
+                arrays[name] = list(self._table(requests, rows, name))
+        for place, row in enumerate(rows):
+            if row not in self._errors and all(several[place] is None for several in arrays.values()):
+                remedy = "Give at least one of its modalities"
+                self._errors[row] = DataError("has no modality at all", study=requests.ids[row], remedy=remedy)
+        good = [place for place, row in enumerate(rows) if row not in self._errors]
+        kept = [rows[place] for place in good]
+        chosen = {name: [several[place] for place in good] for name, several in arrays.items()}
+        odd = {
+            name: odd_cells(state, requests.texts(kept, [column.name for column in state.categorical]), chosen[name])
+            for name, state in self.tables.items()
+            if name in chosen
+        }
+        return Read(self._assembled(chosen), kept, [self._errors[row] for row in sorted(self._errors)], odd)
+
+    def _noted(self, row: int, result: np.ndarray | MailnetError | None) -> np.ndarray | None:
+        if isinstance(result, MailnetError):
+            self._errors.setdefault(row, result)
+            return None
+        return result
+
+    def _table(self, requests: Requests, rows: Sequence[int], name: str) -> Iterator[np.ndarray | None]:
+        try:
+            features, present = requests.table(rows, self.tables[name])
+            yield from (row if has else None for row, has in zip(features, present, strict=True))
+        except MailnetError:
+            # One wrong cell refuses the whole frame; the other rows are still good.
+            for row in rows:
+                try:
+                    features, present = requests.table([row], self.tables[name])
+                    yield features[0] if present[0] else None
+                except MailnetError as error:
+                    self._errors.setdefault(row, error)
+                    yield None
+
+    def _assembled(self, arrays: Mapping[str, Sequence[np.ndarray | None]]) -> Batch:
+        count = len(next(iter(arrays.values())))
+        inputs, present = {}, {}
+        for name, spec in self.modalities.items():
+            several = arrays.get(name, [None] * count)
+            present[name] = torch.tensor([array is not None for array in several], dtype=torch.bool)
+            if present[name].any():
+                zeros = np.zeros((spec.channels, *(spec.size or ())), np.float32)
+                filled = [zeros if a is None else to_unit(a) if a.dtype.kind == "u" else a for a in several]
+                inputs[name] = torch.from_numpy(np.stack(filled))
+        return Batch(inputs, present)
+
+
+def _tried(requests: Requests, name: str, section: PixelConfig, row: int) -> np.ndarray | MailnetError | None:
+    try:
+        return requests.image(row, name, section)
+    except MailnetError as error:
+        return error
