@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mailnet.attacks import get_attack
+from mailnet.errors import ConfigError
 from mailnet.robustness.attack.network import choose_suite
 from mailnet.robustness.attack.suites import get_suite
 
@@ -34,6 +35,24 @@ def test_each_is_for_networks_that_draw_or_do_not() -> None:
     assert "use 'rand'" in str(get_suite("standard").refusal(True))
     with pytest.raises(ValueError, match="unknown suite 'best'"):
         get_suite("best")
+
+
+def test_attacks_of_ones_own_choice_are_a_suite_that_says_so() -> None:
+    suite = get_suite("pgd:steps=50,early_drop=false+fgsm")
+    assert [(member.attack, member.options) for member in suite.members] == [
+        ("pgd", {"steps": 50, "early_drop": False}), ("fgsm", {})]  # fmt: skip
+    assert [member.work(1, 2) for member in suite.members] == [150, 3]
+    used, reasons = choose_suite("pgd:steps=50,early_drop=false+fgsm", True, False)
+    assert used == suite
+    assert "a choice of attacks" in reasons[0]
+    for wrong, message in (
+        ("pgd+best", "unknown suite 'pgd\\+best'.*attacks joined by"),
+        ("pgd:strength=1", "'pgd' has no option 'strength'; it has steps"),
+        ("pgd:steps", "'steps' gives no number"),
+        ("pgd:steps=many", "gives no number, true or false"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            choose_suite(wrong, False, False)
 
 
 def test_the_one_that_fits_is_taken_and_what_does_not_is_said() -> None:

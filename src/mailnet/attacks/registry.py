@@ -68,3 +68,16 @@ def get_attack(name: str, **options: Any) -> Attack:
     if unknown := sorted(set(options) - set(known)):
         raise ValueError(f"attack '{name}' has no option '{unknown[0]}'; it has {', '.join(known)}")
     return attack
+
+
+def default_options(name: str) -> dict[str, Any]:
+    """Return the options of an attack that have a default, and it.
+
+    Raises:
+        ValueError: An unknown name.
+
+    >>> default_options("square")["queries"]
+    5000
+    """
+    parameters = inspect.signature(ATTACKS.get(name)).parameters.values()
+    return {one.name: one.default for one in parameters if one.default is not one.empty and one.name != "generator"}

@@ -15,7 +15,11 @@ def attack(
     run: RunPath,
     suite: Annotated[
         str | None,
-        typer.Option(help="standard, rand, quick or published; default the one that fits.", show_default=False),
+        typer.Option(
+            help="standard, rand, quick, published, or attacks of your own choice, as pgd:steps=50+square; default the "
+            "suite that fits.",
+            show_default=False,
+        ),
     ] = None,
     norm: Annotated[str, typer.Option(help="linf, l2 or l1.")] = "linf",
     eps: Annotated[

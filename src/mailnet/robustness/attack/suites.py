@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from mailnet.attacks import default_options, list_attacks
 from mailnet.attacks.randomness import NoiseUse
 
 
@@ -39,7 +41,8 @@ class Member:
             classes: Of the task.
         """
         targets = min(int(self.options.get("targets", 9)), max(classes - 1, 1)) if self.attack.endswith("_t") else 1
-        once = int(self.options["queries"]) if "queries" in self.options else 3 * targets * int(self.options["steps"])
+        options = {**default_options(self.attack), **self.options}
+        once = int(options["queries"]) if "queries" in options else 3 * targets * int(options.get("steps", 1))
         return once * (1 if self.source != "sample" else min(draws, self.draws or draws))
 
 
@@ -133,12 +136,40 @@ def get_suite(name: str) -> Suite:
     """Return a suite: ``standard`` for deterministic networks, ``rand`` for random ones, ``quick`` for a first look at
     either, ``published`` as the paper attacked (10 steps of PGD on a single draw), for comparison only.
 
+    Attacks of one's own choice are named with their options and joined by ``+``:
+
+    >>> [member.attack for member in get_suite("pgd:steps=50,step=0.1+square:queries=500").members]
+    ['pgd', 'square']
+
     Raises:
-        ValueError: An unknown name.
+        ValueError: An unknown name, or an option that the attack has not.
 
     Sources: Croce, Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
     attacks", ICML 2020, for ``standard`` and ``rand``; Dhar, Haghighat, Zaidi, KDD 2026, for ``published``.
     """
-    if name not in _SUITES:
-        raise ValueError(f"unknown suite '{name}'; there are {', '.join(_SUITES)}")
-    return _SUITES[name]
+    if name in _SUITES:
+        return _SUITES[name]
+    members = [_read_member(text) for text in name.split("+")]
+    if any(member is None for member in members):
+        raise ValueError(
+            f"unknown suite '{name}'; there are {', '.join(_SUITES)}, and attacks joined by '+', as pgd:steps=50+square"
+        )
+    caveat = f"'{name}' is a choice of attacks of one's own, not a whole suite"
+    return Suite(name, [member for member in members if member], ["random", "deterministic"], caveat=caveat)
+
+
+def _read_member(text: str) -> Member | None:
+    """Return the attack of ``NAME:option=value,option=value``, None where there is none of that name."""
+    name, _, given = text.partition(":")
+    if name not in list_attacks():
+        return None
+    options, known = {}, default_options(name)
+    for part in filter(None, given.split(",")):
+        key, _, value = part.partition("=")
+        if key not in known:
+            raise ValueError(f"attack '{name}' has no option '{key}'; it has {', '.join(known)}")
+        try:
+            options[key] = json.loads(value)
+        except ValueError:
+            raise ValueError(f"'{part}' gives no number, true or false; write it as pgd:steps=50,step=0.1") from None
+    return Member(name, options)
