@@ -8,11 +8,11 @@ STAMP = $(VENV)/.mailnet-installed
 
 env: $(STAMP)
 
-# torchattacks asks for torchvision, which it does not use.
+# torchattacks asks for torchvision, which it does not use; netcal's errors and bins need no pyro, gpytorch, tensorboard.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps torchattacks
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps torchattacks netcal
 	touch $@
 
 demo: env

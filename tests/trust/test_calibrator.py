@@ -15,6 +15,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
+from mailnet.metrics import measure
 from mailnet.specs import TaskSpec
 from mailnet.trust.calibration import Calibrator
 from mailnet.trust.fitting import fit_calibrator
@@ -57,6 +58,15 @@ def test_temperature_has_the_least_log_loss_of_scikit_learn() -> None:
     ours = fit_calibrator(said, labels, FIVE, spread=np.inf)
     assert ours.scale[0] == pytest.approx(best, rel=1e-5)
     assert ours.apply(said) == pytest.approx(said**best / (said**best).sum(1, keepdims=True), abs=1e-5)
+
+
+def test_calibrated_probabilities_have_little_error() -> None:
+    _, said, labels = too_sure(BINARY, n=8000)
+    before, after = (
+        measure(p, labels, BINARY, bootstrap=0)["metrics"]["adaptive_ece"]["value"]
+        for p in (said, fit_calibrator(said, labels, BINARY).apply(said))
+    )
+    assert after < 0.02 < 0.1 < before
 
 
 def test_vector_of_a_label_equals_logistic_regression() -> None:

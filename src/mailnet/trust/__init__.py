@@ -15,7 +15,6 @@ from mailnet.trust.fitting import fit_calibrator
 from mailnet.trust.foreign import ForeignScore, Mahalanobis, Neighbors, fit_mahalanobis, fit_neighbors, foreign_score
 from mailnet.trust.outputs import energy, max_logit, unsureness
 from mailnet.trust.profile import image_profile
-from mailnet.trust.reliability import adaptive_error
 from mailnet.trust.selective import RiskCoverage, risk_coverage
 from mailnet.trust.sets import ConformalSets
 from mailnet.trust.tally import Cell
@@ -37,7 +36,6 @@ __all__ = [
     "RiskCoverage",
     "Uncertainty",
     "abstain_threshold",
-    "adaptive_error",
     "by_rows",
     "confidence_of",
     "energy",

@@ -1,4 +1,4 @@
-"""The adaptive calibration error, and that what is fitted is applied with numpy alone."""
+"""What is fitted is applied with numpy alone."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from mailnet.specs import TaskSpec
 from mailnet.trust import (
-    adaptive_error,
     fit_alarm,
     fit_calibrator,
     fit_image_checks,
@@ -21,33 +19,6 @@ from mailnet.trust import (
 )
 
 BINARY = TaskSpec("t", ("no", "yes"), "binary")
-
-
-def test_error_by_hand() -> None:
-    sure = np.array([0.6, 0.7, 0.8, 0.9])
-    p = np.stack([1 - sure, sure], 1)
-    labels = np.array([1, 0, 1, 1])
-    assert adaptive_error(p, labels, BINARY, bins=2) == pytest.approx((abs(1.3 - 1) + abs(1.7 - 2)) / 4)
-    assert adaptive_error(p, labels, BINARY, bins=1) == pytest.approx(0)
-    assert adaptive_error(p, np.full(4, -1), BINARY) is None
-    assert adaptive_error(np.full((4, 2), 0.5), labels, BINARY) == pytest.approx(0.25)
-    findings = TaskSpec("t", ("a", "b"), "multilabel")
-    assert adaptive_error(np.array([[0.2, 0.4]]), np.array([[0, np.nan]]), findings) == pytest.approx(0.2)
-    with pytest.raises(ValueError, match="bins"):
-        adaptive_error(p, labels, BINARY, bins=0)
-
-
-def test_calibrated_probabilities_have_little_error() -> None:
-    rng = np.random.default_rng(0)
-    true = rng.random(20_000)
-    labels = (rng.random(20_000) < true).astype(int)
-    odds = (true / (1 - true)) ** 3
-    said = np.stack([1 / (1 + odds), odds / (1 + odds)], 1)
-    before = adaptive_error(said, labels, BINARY)
-    after = adaptive_error(fit_calibrator(said, labels, BINARY).apply(said), labels, BINARY)
-    assert before is not None
-    assert after is not None
-    assert after < 0.015 < 0.1 < before
 
 
 def test_what_is_fitted_is_applied_with_numpy_alone(tmp_path: Path) -> None:
