@@ -22,7 +22,7 @@ import torch
 from scipy.stats import rankdata
 
 from mailnet.bundle import Foreign, Predictor, load
-from mailnet.bundle.foreign import ForeignImages, Look
+from mailnet.bundle.foreign_images import ForeignImages, Look
 from mailnet.cli.output import print_table
 from mailnet.data.config import PixelConfig, load_config
 from mailnet.data.dataset import StudyDataset
@@ -161,6 +161,16 @@ def exchanged(bench: Bench) -> Iterator[dict[str, Any]]:
                 }
 
 
+def strangers(bench: Bench) -> Iterator[dict[str, Any]]:
+    """Measure studies whose modality is another test study's, as it is."""
+    for name in bench.images:
+        rows = bench.batch.present[name].nonzero()[:, 0]
+        if len(rows) > 1 and any(len(bench.images) > 1 and bench.batch.present[other][rows].any()
+                                 for other in bench.images if other != name):  # fmt: skip
+            given = bench.batch.inputs[name][rows.roll(1)]
+            yield bench.measure("of another patient", f"{name} of another patient", name, given, rows)
+
+
 def channels(x: torch.Tensor, count: int) -> torch.Tensor:
     return x if x.shape[1] == count else x.mean(1, keepdim=True).expand(-1, count, *x.shape[2:]).contiguous()
 
@@ -200,7 +210,8 @@ def main() -> None:
     rows = np.sort(np.random.default_rng(0).permutation(len(test))[: max(given.images, 200)])
     bench = Bench(predictor, fit_foreign(predictor, train, val, rate=given.rate), test, rows)
     usual = bench.called(bench.batch)
-    measured = [*other_sets(bench, given.study, given.data_root, given.images), *exchanged(bench), *damaged(bench)]
+    others = other_sets(bench, given.study, given.data_root, given.images)
+    measured = [*others, *exchanged(bench), *strangers(bench), *damaged(bench)]
     result = {
         "study": predictor.bundle.study,
         "network": predictor.bundle.model_name,

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from mailnet.bundle.foreign import Distance, Foreign, ForeignImages, Look
+from mailnet.bundle.foreign import Foreign
 from mailnet.bundle.foreign_files import ARRAYS, FILE, read_foreign, write_foreign
+from mailnet.bundle.foreign_images import Distance, ForeignImages, Look
+from mailnet.bundle.foreign_pair import ForeignPair
 from mailnet.bundle.foreign_table import ForeignTable
 from mailnet.data.numeric import NumericState
 from mailnet.data.table import CategoricalState, TableState
@@ -19,6 +21,7 @@ from mailnet.specs import ModalitySpec
 from mailnet.trust.alarm import fit_alarm
 from mailnet.trust.checks import fit_image_checks
 from mailnet.trust.foreign import fit_mahalanobis
+from mailnet.trust.pairs import fit_pair
 
 NUMBERS = NumericState(("age", "count"), (50.0, 2.0), (10.0, 1.0), (50.0, 2.0), ("", ""), (False, False))
 STATE = TableState("lab", NUMBERS, (CategoricalState("site", ("A", "B"), False),))
@@ -115,6 +118,53 @@ def test_many_columns_outside_are_counted() -> None:
     assert len(words) == 11
     assert words[0] == "gene0 is 6.389, in training studies about 0 to 1.718"
     assert words[-1] == "20 more columns are unlike in training studies"
+
+
+def of_two_views() -> Foreign:
+    """Of views whose pictures share what is the study's own."""
+    one = foreign().modalities["ct"]
+    assert isinstance(one, ForeignImages)
+    size, random = len(one.distances["picture"].score.centre), np.random.default_rng(0)
+    shared = random.normal(size=(100, 1, size))
+    pictures = shared + 0.1 * random.normal(size=(100, 2, size))
+    score = fit_pair(pictures[:, 0], pictures[:, 1])
+    pair = ForeignPair("ct", "pet", score, fit_alarm(score.score(pictures[:, 0], pictures[:, 1])), 0.9)
+    return Foreign({"ct": one, "pet": one, "lab": foreign().modalities["lab"]}, 0.05, {"lab": STATE}, (pair,))
+
+
+def test_pairs_are_asked_of_the_studies_that_have_both(tmp_path: Path) -> None:
+    fitted = of_two_views()
+    write_foreign(tmp_path, fitted)
+    specs = SPECS | {"pet": ModalitySpec("pet", "image", 1, (16, 16))}
+    read = read_foreign(tmp_path, specs, {"lab": STATE})
+    assert read is not None
+    inputs, present, features = studies()
+    inputs["pet"], present["pet"] = inputs["ct"][::-1], np.array([0, 1, 1, 1, 1, 1], bool)
+    found = read.examine(inputs, present, features)
+    again = fitted.examine(inputs, present, features)
+    pair = found["ct with pet"]
+    np.testing.assert_array_equal(pair.p, again["ct with pet"].p)
+    assert np.isnan(pair.p).tolist() == [True, False, False, False, True, False]
+    # Four alarms, or two and one, share the rate: of study 3 ct, pet, lab and the pair.
+    assert pair.sounds.tolist() == [
+        bool(p * asked <= 0.05) for p, asked in zip(pair.p, [2, 4, 4, 4, 2, 3], strict=True)
+    ]
+    assert pair.sounds.any()
+    said = "ct and pet look as if they were of two patients or examinations"
+    assert pair.findings == [[said] if sounds else [] for sounds in pair.sounds]
+    assert "299" not in read.reason("ct with pet")
+    assert list(read.alarms) == ["ct", "pet", "lab", "ct with pet"]
+    written = json.loads((tmp_path / FILE).read_text())
+    for change in ({"first": "lab"}, {"told": 2}, {"second": "mr"}):
+        (tmp_path / FILE).write_text(json.dumps(written | {"pairs": [written["pairs"][0] | change]}))
+        with pytest.raises(RunError, match="cannot be understood"):
+            read_foreign(tmp_path, specs, {"lab": STATE})
+    # A file of before pairs were known.
+    del written["pairs"]
+    (tmp_path / FILE).write_text(json.dumps(written))
+    old = read_foreign(tmp_path, specs, {"lab": STATE})
+    assert old is not None
+    assert old.pairs == ()
 
 
 def test_damage_is_named(tmp_path: Path) -> None:

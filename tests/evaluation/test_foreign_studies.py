@@ -17,7 +17,8 @@ from mailnet.data.config import load_config
 from mailnet.data.study import StudyData, load_study
 from mailnet.errors import ConfigError
 from mailnet.evaluation import evaluate
-from mailnet.evaluation.foreign import draw, examine, find_layers, fit_foreign, look
+from mailnet.evaluation.foreign import examine, fit_foreign
+from mailnet.evaluation.looking import draw, find_layers, look
 
 MakeRun = Callable[..., Path]
 

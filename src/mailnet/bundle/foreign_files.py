@@ -11,7 +11,9 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from mailnet.bundle.foreign import Distance, Foreign, ForeignImages
+from mailnet.bundle.foreign import Foreign
+from mailnet.bundle.foreign_images import Distance, ForeignImages
+from mailnet.bundle.foreign_pair import ForeignPair
 from mailnet.bundle.foreign_table import ForeignTable
 from mailnet.data.table import TableState
 from mailnet.errors import RunError
@@ -20,6 +22,7 @@ from mailnet.specs import ModalitySpec
 from mailnet.trust.alarm import Alarm
 from mailnet.trust.checks import ImageChecks
 from mailnet.trust.foreign import Mahalanobis, foreign_score
+from mailnet.trust.pairs import PairScore
 from mailnet.trust.plain import read_count, read_fields, read_number
 
 FILE, ARRAYS, FORMAT = "foreign.json", "foreign.safetensors", 1
@@ -44,11 +47,16 @@ def write_foreign(folder: Path, foreign: Foreign) -> None:
         for kind, distance in one.distances.items():
             values[name][kind] = {"score": distance.score.as_dict(), "alarm": distance.alarm.as_dict()}
             arrays |= {f"{name}.{kind}.{key}": array for key, array in distance.score.arrays().items()}
+    pairs = []
+    for number, pair in enumerate(foreign.pairs):
+        pairs.append({"first": pair.first, "second": pair.second, "told": pair.told, "alarm": pair.alarm.as_dict()})
+        arrays |= {f"pair {number}.{key}": array for key, array in pair.score.arrays().items()}
     data = save({key: np.ascontiguousarray(array, dtype=np.float32) for key, array in arrays.items()})
     with replacing(folder / ARRAYS) as temporary:
         temporary.write_bytes(data)
     digest = hashlib.sha256(data).hexdigest()
-    write_json(folder / FILE, {"format": FORMAT, "rate": foreign.rate, "arrays": digest, "modalities": values})
+    values = {"rate": foreign.rate, "arrays": digest, "modalities": values, "pairs": pairs}
+    write_json(folder / FILE, {"format": FORMAT, **values})
 
 
 def read_foreign(
@@ -75,7 +83,9 @@ def read_foreign(
         arrays = load(data)
         read = {name: _read(name, one, arrays, modalities[name]) for name, one in values["modalities"].items()}
         used = {name: tables[name] for name, one in read.items() if isinstance(one, ForeignTable)}
-        return Foreign(read, read_number(values["rate"], "rate", 0, 1), used)
+        several = values.get("pairs", ())  # none in files of the first kind
+        pairs = tuple(_read_pair(number, one, arrays, read) for number, one in enumerate(several))
+        return Foreign(read, read_number(values["rate"], "rate", 0, 1), used, pairs)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
         remedy = "Fit it again with 'mailnet evaluate RUN --foreign', or delete the file"
         raise RunError(f"cannot be understood ({error})", file=path, remedy=remedy) from error
@@ -102,3 +112,18 @@ def _read(name: str, values: Any, arrays: Mapping[str, np.ndarray], spec: Modali
         distances[kind] = Distance(score, Alarm.from_dict(one["alarm"]))
     checks, images = ImageChecks.from_dict(values["checks"]), read_count(values["images"], "images")
     return ForeignImages(checks, distances, layers, images)
+
+
+def _read_pair(
+    number: int, values: Any, arrays: Mapping[str, np.ndarray], modalities: Mapping[str, Any]
+) -> ForeignPair:
+    one, start = read_fields(values, "pair", ("first", "second", "told", "alarm")), f"pair {number}."
+    own = {key.removeprefix(start): array for key, array in arrays.items() if key.startswith(start)}
+    score = PairScore.from_arrays(own)
+    for name, centre in ((one["first"], score.centre), (one["second"], score.other_centre)):
+        known = modalities[name]
+        if not isinstance(known, ForeignImages) or len(centre) != len(known.distances["picture"].score.centre):
+            raise ValueError(f"a pair of '{name}', whose pictures do not fit it")
+    return ForeignPair(
+        one["first"], one["second"], score, Alarm.from_dict(one["alarm"]), read_number(one["told"], "told", 0, 1)
+    )

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mailnet.bundle import Foreign, ForeignFound, Predictor, find_bundle, write_foreign
-from mailnet.bundle.foreign import RATE, Distance, ForeignImages, Look, join_found, raised
+from mailnet.bundle.foreign import RATE, join_found
+from mailnet.bundle.foreign_images import Distance, ForeignImages, Look, raised
 from mailnet.bundle.foreign_table import ForeignTable
-from mailnet.data.dataset import StudyDataset, iterate
 from mailnet.data.progress import progress
 from mailnet.data.study import StudyData
 from mailnet.errors import ConfigError
+from mailnet.evaluation.foreign_pairs import fit_pairs
 from mailnet.evaluation.inputs import load_studies
-from mailnet.nn.batch import Batch
+from mailnet.evaluation.looking import batches, draw, find_layers, look, work
 from mailnet.trust.alarm import Alarm, fit_alarm
 from mailnet.trust.checks import fit_image_checks
 from mailnet.trust.foreign import fit_mahalanobis
 
-LIMIT = 2000  # images of a modality that are looked at, in training and in validation
-TOGETHER = 64
 STEP = 0.25  # of a deviation, to which ranges of a table are rounded outward
 
 
@@ -65,7 +64,7 @@ def fit_foreign(
     seed: int = 0,
     advance: Callable[[int], object] = int,
 ) -> Foreign:
-    """Fit distances and checks on training studies and alarms on validation studies.
+    """Fit distances, checks and pairs on training studies and alarms on validation studies.
 
     Of images at most 2,000 a modality are drawn of each. A modality with fewer than two training studies, or whose
     training images are all the same, is left out.
@@ -99,52 +98,16 @@ def fit_foreign(
             found[name] = one
     if not found:
         raise ValueError("no modality has two different training studies to tell foreign ones by")
-    return Foreign(found, rate, {name: state for name, state in predictor.tables.items() if name in found})
-
-
-def draw(data: StudyData, seed: int) -> dict[str, np.ndarray]:
-    """Return image or volume -> the rows that are looked at; of several modalities the same where they have them."""
-    order = np.random.default_rng(seed).permutation(len(data))
-    images = [name for name in data.modalities if name not in data.tables]
-    return {name: np.sort(order[data.present[name][order]][:LIMIT]) for name in images}
-
-
-def find_layers(predictor: Predictor, data: StudyData, rows: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
-    """Return image or volume -> the layers whose features are looked at, found by a pass over a study that has it."""
-    first = np.unique([own[0] for own in rows.values() if len(own)]).astype(np.int64)
-    return predictor.early_layers(StudyDataset(data).batch(first)) if len(first) else {}
-
-
-def work(data: StudyData, seed: int) -> int:
-    """Return the number of studies that are looked at."""
-    return len(_union(draw(data, seed)))
-
-
-def look(
-    predictor: Predictor,
-    data: StudyData,
-    rows: Mapping[str, np.ndarray],
-    layers: Mapping[str, tuple[int, ...]],
-    advance: Callable[[int], object] = int,
-) -> dict[str, Look]:
-    """Return image or volume -> what is seen of its rows, in their order."""
-    every = _union(rows)
-    parts: dict[str, list[tuple[np.ndarray, Look]]] = {name: [] for name in rows}
-    for some, batch in _batches(data, every):
-        features = predictor.features(batch, layers)
-        for name, own in rows.items():
-            places = np.flatnonzero(np.isin(some, own))
-            if len(places):
-                given = features[name][places] if name in features else None
-                parts[name].append((some[places], Look.at(batch.inputs[name].numpy()[places], given)))
-        advance(len(some))
-    return {name: _joined(several) for name, several in parts.items() if several}
+    tables = {name: state for name, state in predictor.tables.items() if name in found}
+    usable = [name for name in seen if name in found and name in beside]
+    pairs = fit_pairs(usable, (seen, drawn), (beside, held), patients, rate, len(found))
+    return Foreign(found, rate, tables, pairs)
 
 
 def examine(predictor: Predictor, foreign: Foreign, data: StudyData, rows: np.ndarray) -> dict[str, ForeignFound]:
     """Return what is found in loaded studies, in the order of ``rows``."""
     parts, order = [], []
-    for some, batch in _batches(data, rows):
+    for some, batch in batches(data, rows):
         features = predictor.features(batch, foreign.layers) if foreign.needs_features else {}
         inputs, present = ({name: x.numpy() for name, x in of.items()} for of in (batch.inputs, batch.present))
         parts.append(foreign.examine(inputs, present, features))
@@ -162,31 +125,40 @@ def foreign_tables(predictor: Predictor, foreign: Foreign, data: StudyData) -> d
     """Return what ``evaluation.json`` says of foreign studies.
 
     Returns:
-        ``rate`` stated of a study, ``split`` of the alarms; ``study`` and ``modalities`` (name -> the same): number of
-        studies, alarms, their share, and the share stated; of a modality also the share in which anything plain was
-        found, the training images and validation patients it was fitted on, the kinds of distance, and the reason why
-        its alarm cannot sound, if so.
+        ``rate`` stated of a study, ``split`` of the alarms; ``study`` and ``modalities`` (name, also of a pair -> the
+        same): number of studies, alarms, their share, and the share stated; of a modality also the studies in which
+        anything was found, the training images and validation patients it was fitted on, the kinds of distance, and
+        the reason why its alarm cannot sound, if so; of a pair ``told``, see ``ForeignPair``.
     """
     found = examine(predictor, foreign, data, np.arange(len(data)))
     asked = np.sum([np.isfinite(one.p) for one in found.values()], axis=0)
     any_sounds = np.any([one.sounds for one in found.values()], axis=0)
-    modalities = {}
-    for name, one in found.items():
-        fitted, here = foreign.modalities[name], np.isfinite(one.p)
-        modalities[name] = {
+    modalities = {
+        name: {
             **_counted(one.sounds[here], float((foreign.rate / asked[here]).mean()) if here.any() else None),
             "findings": int(sum(bool(words) for words in one.findings)),
-            "images": fitted.images if isinstance(fitted, ForeignImages) else None,
-            "patients": fitted.alarm.patients,
-            "kinds": list(fitted.distances) if isinstance(fitted, ForeignImages) else ["ranges"],
+            **_fitted(foreign, name),
+            "patients": foreign.alarms[name].patients,
             "reason": foreign.reason(name),
         }
+        for name, one in found.items()
+        for here in [np.isfinite(one.p)]
+    }
     return {
         "rate": foreign.rate,
         "split": "val",
         "study": _counted(any_sounds[asked > 0], foreign.rate),
         "modalities": modalities,
     }
+
+
+def _fitted(foreign: Foreign, name: str) -> dict[str, Any]:
+    """Return what one alarm was fitted on, of a pair also the share of strangers that it told in validation."""
+    fitted = foreign.modalities.get(name)
+    if isinstance(fitted, ForeignImages):
+        return {"images": fitted.images, "kinds": list(fitted.distances)}
+    told = {pair.name: pair.told for pair in foreign.pairs}
+    return {"images": None, "kinds": ["ranges"]} if fitted else {"images": None, "kinds": ["pair"], "told": told[name]}
 
 
 def _counted(sounds: np.ndarray, stated: float | None) -> dict[str, Any]:
@@ -219,25 +191,3 @@ def _table(training: np.ndarray, validation: np.ndarray, rate: float, patients: 
     high = (np.ceil(training.max(0) / STEP) * STEP).astype(np.float32)
     score = ForeignTable(low, high, Alarm((), (), rate)).score(validation)
     return ForeignTable(low, high, fit_alarm(score, rate, patients=patients))
-
-
-def _batches(data: StudyData, rows: np.ndarray) -> Iterator[tuple[np.ndarray, Batch]]:
-    # Rows with the same modalities travel together, as in predictions.
-    order = rows[np.lexsort(np.stack([data.present[name][rows] for name in data.modalities]))]
-    several = [order[start : start + TOGETHER] for start in range(0, len(order), TOGETHER)]
-    yield from zip(several, iterate(StudyDataset(data), several), strict=True)
-
-
-def _union(rows: Mapping[str, np.ndarray]) -> np.ndarray:
-    return np.unique(np.concatenate([*rows.values(), np.zeros(0, dtype=np.int64)]))
-
-
-def _joined(parts: list[tuple[np.ndarray, Look]]) -> Look:
-    order = np.argsort(np.concatenate([rows for rows, _ in parts]))
-    looks = [own for _, own in parts]
-    features = [own.features for own in looks if own.features is not None]
-    return Look(
-        np.concatenate([own.statistics for own in looks])[order],
-        np.concatenate([own.picture for own in looks])[order],
-        np.concatenate(features)[order] if len(features) == len(looks) else None,
-    )

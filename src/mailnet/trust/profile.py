@@ -78,7 +78,7 @@ def _means(size: int, count: int) -> Array:
     cell = np.searchsorted(np.arange(count) * stretched // count, np.arange(stretched), side="right") - 1
     found = np.zeros((size, count))
     np.add.at(found, (place, cell), 1.0)
-    return found / found.sum(0)
+    return np.asarray(found / found.sum(0))
 
 
 def _quantiles(grey: Array) -> Array:
