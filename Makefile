@@ -1,4 +1,4 @@
-# Everything a new machine needs is Python 3.10 or newer, pip and make.
+# Everything a new machine needs is Python 3.10 or newer, pip and make; the tests of the page also need a Chromium.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
