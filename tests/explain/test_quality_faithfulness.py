@@ -10,6 +10,7 @@ from mailnet.explain.quality import completeness, insertion_deletion
 from mailnet.explain.quality.blur import blur
 from mailnet.nn import create_model
 from mailnet.nn.batch import Batch
+from mailnet.nn.noise import get_noise, set_noise
 from mailnet.specs import ModalitySpec, TaskSpec
 
 SIZE = 16
@@ -178,6 +179,12 @@ def test_a_random_network_meets_the_same_numbers_at_every_step() -> None:
     found = insertion_deletion(model, batch, flat, steps=2, fill="mean", draws=2, batch_size=3)
     torch.testing.assert_close(found.insertion, found.insertion[:, :1].expand(2, 3))
     assert found.gap.abs().max() < 1e-6
+    source = set_noise(model, "off")
+    quiet = insertion_deletion(model, batch, flat, steps=1, fill="mean")
+    with torch.no_grad():
+        wanted = model(batch.inputs, here)["t"].softmax(1).gather(1, flat.target[:, None])
+    torch.testing.assert_close(quiet.insertion[:, :1], wanted)
+    assert get_noise(model) is source
 
 
 def test_wrong_arguments_are_refused(network: Weighted, batch: Batch) -> None:

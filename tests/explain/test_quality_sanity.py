@@ -66,16 +66,39 @@ def test_edges_do_not_and_fail() -> None:
     assert not found.passed()
 
 
+def test_what_a_study_lacks_is_not_compared() -> None:
+    """Maps of the modality that is there are unlike; zeros of the other would make them alike by halves."""
+    batch = studies()
+    lacks = Batch(batch.inputs, {"a": batch.present["a"], "b": torch.arange(B) < 2})
+    shown = iter(torch.rand(4, B, SIZE, SIZE, generator=torch.Generator().manual_seed(0)))
+
+    def unlike(model: nn.Module, batch: Batch, target: Tensor | None) -> Explanation:
+        here = batch.present["b"].view(-1, 1, 1)
+        values = next(shown)
+        return Explanation("t", torch.zeros(B, dtype=torch.long), "made up", {"a": values, "b": values * here})
+
+    found = randomisation_test(network(), lacks, unlike, stages=2)
+    assert found.rank.abs().max() < 0.2
+    assert found.ssim[:, 2:].max() < 0.3
+
+
 def test_a_random_network_is_copied_with_its_generator() -> None:
     model = network("robust_mail")
     generator = torch.Generator().manual_seed(3)
     set_noise(model, "sample", generator=generator)
+    torch.rand(5, generator=generator)
+    before = generator.get_state()
     other = copied(model)
     source = get_noise(other)
     assert source is not None
-    assert source.generator is generator
+    assert source.generator is not None
     assert source is not get_noise(model)
     assert next(other.parameters()) is not next(model.parameters())
+    batch = studies()
+    layers_from_output(other, batch)
+    assert torch.equal(generator.get_state(), before), "the copy draws numbers of its own"
+    source.generator.set_state(before)
+    torch.testing.assert_close(other(batch.inputs, batch.present), model(batch.inputs, batch.present))
 
 
 def test_layers_come_from_the_heads_down_and_none_is_forgotten() -> None:

@@ -24,7 +24,7 @@ def target_probability(model: Model, batch: Batch, task: str, target: Tensor, dr
     """Return the probability of one class of each study, of an ordinal task that of at least the class.
 
     A random network is asked with the same random numbers for every study and at every call, averaged over draws, so
-    that two answers differ by what was changed in the images and not by luck.
+    that two answers differ by what was changed in the images and not by luck. One whose noise is off is asked as it is.
 
     Args:
         model: The network, in evaluation mode, or a function of batch and target that gives (B,) probabilities.
@@ -52,7 +52,7 @@ def target_probability(model: Model, batch: Batch, task: str, target: Tensor, dr
 
 def _logits(model: nn.Module, batch: Batch, draws: int) -> dict[str, Tensor]:
     network, source = cast(Network, model), get_noise(model)
-    if source is None:
+    if source is None or source.mode == "off":
         return network(batch.inputs, batch.present)
     set_noise(model, "mean", draws, torch.Generator().manual_seed(SEED), shared=True)
     try:

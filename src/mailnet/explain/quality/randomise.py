@@ -17,9 +17,13 @@ from mailnet.nn.noise import NoiseSource
 
 
 def copied(model: nn.Module) -> nn.Module:
-    """Return a copy of a network; generators of random numbers, which cannot be copied, are shared with it."""
+    """Return a copy of a network, whose generator of random numbers goes on from where the network's stands."""
     sources = [source for m in model.modules() if isinstance(source := getattr(m, "noise", None), NoiseSource)]
-    return copy.deepcopy(model, {id(source.generator): source.generator for source in sources})
+    memo: dict[int, Any] = {}
+    for generator in (source.generator for source in sources if source.generator is not None):
+        if id(generator) not in memo:  # deepcopy cannot
+            memo[id(generator)] = torch.Generator(generator.device).set_state(generator.get_state())
+    return copy.deepcopy(model, memo)
 
 
 @torch.no_grad()

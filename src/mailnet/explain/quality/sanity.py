@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, TypeAlias
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mailnet.explain.explanation import Explanation
+from mailnet.explain.quality.faithfulness import same_modalities
 from mailnet.explain.quality.randomise import copied, layers_from_output, randomise
 from mailnet.explain.quality.similarity import rank_correlation, structural_similarity
 from mailnet.nn.batch import Batch
@@ -73,9 +74,10 @@ def randomisation_test(
 ) -> Randomisation:
     """Shuffle a network's parameters from the heads down and compare its explanations with the original ones.
 
-    Signs are left out: a shuffled head may turn them all around without a pixel changing its place. The class explained
-    is the same at all stages. Where the method draws random numbers, the stage ``none`` says how alike two explanations
-    of the same network are, which is the most that can be asked.
+    Signs are left out: a shuffled head may turn them all around without a pixel changing its place. So are modalities
+    that a study lacks, whose maps are zero whatever the network is. The class explained is the same at all stages. Where
+    the method draws random numbers, the stage ``none`` says how alike two explanations of the same network are, which
+    is the most that can be asked.
 
     Args:
         model: The network, in evaluation mode; it is copied and stays what it is.
@@ -108,7 +110,7 @@ def randomisation_test(
     names, shares = ["none"], [0.0]
     ranks: list[Tensor] = []
     similar: list[Tensor] = []
-    _compare(original, explain_fn(damaged, batch, original.target), ranks, similar)
+    _compare(batch, original, explain_fn(damaged, batch, original.target), ranks, similar)
     total, done = sum(p.numel() for p in damaged.parameters()), 0
     for number, group in enumerate(groups):
         randomise(damaged, group, moved, generator)
@@ -116,10 +118,21 @@ def randomisation_test(
         done += sum(p.numel() for module in modules for p in module.parameters(recurse=False))
         names.append("heads" if number == 0 else f"down to {group[-1]}")
         shares.append(done / total)
-        _compare(original, explain_fn(damaged, batch, original.target), ranks, similar)
+        _compare(batch, original, explain_fn(damaged, batch, original.target), ranks, similar)
     return Randomisation(names, shares, torch.stack(ranks), torch.stack(similar))
 
 
-def _compare(first: Explanation, second: Explanation, ranks: list[Tensor], similar: list[Tensor]) -> None:
-    ranks.append(rank_correlation(first, second))
-    similar.append(structural_similarity(first, second))
+def _compare(batch: Batch, first: Explanation, second: Explanation, ranks: list[Tensor], similar: list[Tensor]) -> None:
+    rank = torch.full((len(batch),), torch.nan, dtype=torch.float64)
+    ssim = rank.clone()
+    for rows, part in same_modalities(batch):
+        one, other = (_seen(explanation, rows, part) for explanation in (first, second))
+        rank[rows], ssim[rows] = rank_correlation(one, other), structural_similarity(one, other)
+    ranks.append(rank)
+    similar.append(ssim)
+
+
+def _seen(explanation: Explanation, rows: Tensor, part: Batch) -> Explanation:
+    """Return the explanation of some studies, of the modalities that they have."""
+    maps = {name: several.cpu()[rows] for name, several in explanation.maps.items() if name in part.inputs}
+    return replace(explanation, target=explanation.target.cpu()[rows], maps=maps)
