@@ -116,10 +116,11 @@ def measure_gap(
     random = np.random.default_rng(seed)
     units = int(member.max()) + 1 if len(member) else 0
     drawn = np.full((len(judged), bootstrap), np.nan)
-    for part, weights in _blocks(bootstrap, len(names)):
-        chosen = random.integers(0, units, (len(weights), units))
-        for row, draw in zip(weights, chosen, strict=True):
-            row[:] = np.bincount(draw, minlength=units)[member]
+    for part in _blocks(bootstrap, len(names)):
+        draws = part.stop - part.start
+        chosen = random.integers(0, units, (draws, units)) + units * np.arange(draws)[:, None]
+        counts = np.bincount(chosen.ravel(), minlength=draws * units).reshape(draws, units)
+        weights = counts.astype(np.float64)[:, member]
         for g, name in enumerate(judged):
             drawn[g, part] = _of(metric, weights * masks[name])
     groups = {
@@ -143,12 +144,11 @@ def _of(metric: Metric, weights: Array) -> Array:
     return found
 
 
-def _blocks(draws: int, studies: int) -> Iterator[tuple[slice, Array]]:
-    """Yield places among the draws and weights (d, N) to fill for them, some draws at a time."""
+def _blocks(draws: int, studies: int) -> Iterator[slice]:
+    """Yield places among the draws, so many at a time that weights (d, N) are not too large."""
     size = max(1, BLOCK // max(studies, 1))
     for start in range(0, draws, size):
-        stop = min(start + size, draws)
-        yield slice(start, stop), np.zeros((stop - start, studies))
+        yield slice(start, min(start + size, draws))
 
 
 def _defined(draws: Array) -> Array | None:
@@ -181,14 +181,15 @@ def _chance(
     for g, mask in enumerate(masks):
         group[mask] = g
     judged = np.flatnonzero(group >= 0)
-    units, first, place = np.unique(member[judged], return_index=True, return_inverse=True)
+    _, first, place = np.unique(member[judged], return_index=True, return_inverse=True)
     own = group[judged][first]
     if not permutations or (own[place.reshape(-1)] != group[judged]).any():
         return None
     gaps = np.full(permutations, np.nan)
-    for part, weights in _blocks(permutations, len(member)):
-        dealt = np.stack([own[random.permutation(len(units))][place.reshape(-1)] for _ in weights])
-        found = []
+    for part in _blocks(permutations, len(member)):
+        draws = part.stop - part.start
+        dealt = random.permuted(np.tile(own, (draws, 1)), axis=1)[:, place.reshape(-1)]
+        weights, found = np.zeros((draws, len(member))), []
         for g in range(len(masks)):
             weights[:, judged] = dealt == g
             found.append(_of(metric, weights))
