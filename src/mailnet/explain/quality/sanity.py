@@ -75,9 +75,9 @@ def randomisation_test(
     """Shuffle a network's parameters from the heads down and compare its explanations with the original ones.
 
     Signs are left out: a shuffled head may turn them all around without a pixel changing its place. So are modalities
-    that a study lacks, whose maps are zero whatever the network is. The class explained is the same at all stages. Where
-    the method draws random numbers, the stage ``none`` says how alike two explanations of the same network are, which
-    is the most that can be asked.
+    that a study lacks, whose maps are zero whatever the network is. The class explained is the same at all stages.
+    Where the method draws random numbers, the stage ``none`` says how alike two explanations of the same network are,
+    which is the most that can be asked.
 
     Args:
         model: The network, in evaluation mode; it is copied and stays what it is.
