@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from mailnet.bundle.asking import StudyPredictor
 from mailnet.bundle.draws import DrawSource, calibrate_draws
 from mailnet.bundle.features import Chosen
 from mailnet.bundle.foreign import ForeignFound
@@ -16,12 +17,11 @@ from mailnet.bundle.passes import Passes, batches_of, hidden
 from mailnet.bundle.store import Bundle
 from mailnet.data.dataset import StudyDataset, iterate
 from mailnet.data.study import StudyData
-from mailnet.errors import DataError
 from mailnet.nn.batch import Batch
 
 
-class LoadedModel:
-    """The part of a ``Predictor`` that reads no files.
+class LoadedModel(StudyPredictor):
+    """The part of a ``Predictor`` that asks about studies which are loaded.
 
     Args:
         bundle: What ``read_bundle`` gave.
@@ -33,12 +33,8 @@ class LoadedModel:
     """
 
     def __init__(self, bundle: Bundle, device: str = "auto", *, raw: bool = False) -> None:
+        super().__init__(bundle, raw=raw)
         self.bundle = bundle
-        self.reliability = None if raw else bundle.reliability
-        self.foreign = None if raw else bundle.foreign
-        self.modalities = bundle.modalities
-        self.tasks = bundle.tasks
-        self.tables = bundle.tables
         self.passes = Passes(bundle.model, bundle.model_name, bundle.modalities, bundle.tasks, device)
         self.device = self.passes.device
 
@@ -160,11 +156,3 @@ class LoadedModel:
             values = self.passes.answers(batch)
         inputs, present = ({name: x.numpy() for name, x in of.items()} for of in (batch.inputs, batch.present))
         return values, self.foreign.examine(inputs, present, features, odd)
-
-    def _calibrated(self, raw: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return raw if self.reliability is None else self.reliability.calibrate(raw)
-
-    def _check(self, without: Sequence[str]) -> None:
-        unknown = [name for name in without if name not in self.modalities]
-        if unknown:
-            raise DataError(f"the model has no modality '{unknown[0]}'", remedy=f"It has {', '.join(self.modalities)}")

@@ -1,4 +1,4 @@
-"""From the cells of studies to a batch as the network is given it, and what is odd about them on the way."""
+"""From the cells of studies to arrays as the network is given them, and what is odd about them on the way."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
-import torch
 
 from mailnet.bundle.odd import Odd, odd_cells
 from mailnet.bundle.requests import Requests
@@ -16,7 +15,6 @@ from mailnet.data.config import ModalityConfig, PixelConfig
 from mailnet.data.preprocess import to_unit
 from mailnet.data.table import TableState
 from mailnet.errors import DataError, MailnetError
-from mailnet.nn.batch import Batch
 from mailnet.specs import ModalitySpec
 
 
@@ -25,13 +23,16 @@ class Read:
     """What became of some predictions' cells.
 
     Args:
-        batch: Those that could be read, n of them.
+        inputs: Modality -> (n, C, ...) in [0, 1] or (n, F) float32 of the n that could be read, zeros where it is
+            absent; one that none has is left out.
+        present: Modality -> (n,) bool, of every modality.
         kept: Their n numbers among the requests.
         errors: Of the others, one each.
         odd: Table -> n of what is odd about its cells.
     """
 
-    batch: Batch
+    inputs: dict[str, np.ndarray]
+    present: dict[str, np.ndarray]
     kept: list[int]
     errors: list[MailnetError]
     odd: dict[str, list[Odd]]
@@ -55,7 +56,7 @@ class Reader:
     _errors: dict[int, MailnetError] = field(default_factory=dict, init=False)
 
     def read(self, requests: Requests, rows: Sequence[int], without: Sequence[str] = ()) -> Read:
-        """Return the requests ``rows`` as a batch; those that cannot be read are left out of it.
+        """Return the requests ``rows``; those that cannot be read are left out.
 
         Args:
             requests: The studies.
@@ -84,7 +85,7 @@ class Reader:
             for name, state in self.tables.items()
             if name in chosen
         }
-        return Read(self._assembled(chosen), kept, [self._errors[row] for row in sorted(self._errors)], odd)
+        return Read(*self._assembled(chosen), kept, [self._errors[row] for row in sorted(self._errors)], odd)
 
     def _noted(self, row: int, result: np.ndarray | MailnetError | None) -> np.ndarray | None:
         if isinstance(result, MailnetError):
@@ -106,17 +107,20 @@ class Reader:
                     self._errors.setdefault(row, error)
                     yield None
 
-    def _assembled(self, arrays: Mapping[str, Sequence[np.ndarray | None]]) -> Batch:
+    def _assembled(
+        self, arrays: Mapping[str, Sequence[np.ndarray | None]]
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         count = len(next(iter(arrays.values())))
         inputs, present = {}, {}
         for name, spec in self.modalities.items():
             several = arrays.get(name, [None] * count)
-            present[name] = torch.tensor([array is not None for array in several], dtype=torch.bool)
+            present[name] = np.array([array is not None for array in several], dtype=bool)
             if present[name].any():
                 zeros = np.zeros((spec.channels, *(spec.size or ())), np.float32)
-                filled = [zeros if a is None else to_unit(a) if a.dtype.kind == "u" else a for a in several]
-                inputs[name] = torch.from_numpy(np.stack(filled))
-        return Batch(inputs, present)
+                inputs[name] = np.stack(
+                    [zeros if a is None else to_unit(a) if a.dtype.kind == "u" else a for a in several]
+                )
+        return inputs, present
 
 
 def _tried(requests: Requests, name: str, section: PixelConfig, row: int) -> np.ndarray | MailnetError | None:

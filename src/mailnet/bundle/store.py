@@ -4,63 +4,36 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
-from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import mailnet
 from mailnet.bundle.card import CARD, CONFIG, Facts, model_card
-from mailnet.bundle.foreign import Foreign
-from mailnet.bundle.foreign_files import read_foreign
-from mailnet.bundle.reliability import Reliability, read_reliability
-from mailnet.data.config import ModalityConfig, StudyConfig
+from mailnet.bundle.facts import FORMAT, BundleFacts, find_bundle, read_facts
+from mailnet.data.config import StudyConfig
 from mailnet.data.table import TableState
 from mailnet.errors import RunError
-from mailnet.files import read_json, replacing, write_json, write_text
+from mailnet.files import replacing, write_json, write_text
 from mailnet.nn.registry import Network, create_model, default_options
-from mailnet.specs import ModalitySpec, TaskSpec, from_dict, to_dict
+from mailnet.specs import to_dict
 
-FORMAT = 2  # 1: a dictionary a numeric column of a table, still read
 WEIGHTS = "model.safetensors"
-_SECTIONS: TypeAdapter[dict[str, ModalityConfig]] = TypeAdapter(dict[str, ModalityConfig])
 
 
-@dataclass(frozen=True)
-class Bundle:
+@dataclass(frozen=True, kw_only=True)
+class Bundle(BundleFacts):
     """A bundle in memory.
 
     Args:
         model: The network, in evaluation mode, on the CPU.
-        modalities: Its modalities.
-        tasks: Its tasks.
-        model_name: Its name in the registry.
-        options: What it was created with.
-        study: Name of the study that it was trained on.
-        regime: ``paired`` or ``unpaired``.
-        id_column: Name of the manifest's column of identifiers, if any.
-        preprocessing: Modality -> how its files become arrays.
-        tables: Tabular modality -> the state that turns columns into features.
-        reliability: Its calibration and prediction sets, None where none were fitted.
-        foreign: What tells studies unlike those of training, None where it was not fitted.
     """
 
     model: nn.Module
-    modalities: dict[str, ModalitySpec]
-    tasks: dict[str, TaskSpec]
-    model_name: str
-    options: dict[str, Any]
-    study: str
-    regime: str
-    id_column: str | None
-    preprocessing: dict[str, ModalityConfig]
-    tables: dict[str, TableState]
-    reliability: Reliability | None = None
-    foreign: Foreign | None = None
 
 
 def save_bundle(
@@ -141,23 +114,10 @@ def read_bundle(path: str | Path) -> Bundle:
         RunError: It is missing, damaged, or written by a newer mailnet.
     """
     folder = find_bundle(Path(path))
-    values = read_json(folder / CONFIG)
+    facts = read_facts(folder)
     try:
-        if int(values["format"]) > FORMAT:
-            raise RunError(
-                f"was written by mailnet {values['mailnet']} in format {values['format']}; this is mailnet "
-                f"{mailnet.__version__}, which reads up to format {FORMAT}",
-                file=folder,
-                remedy="Update mailnet",
-            )
-        modalities = {spec["name"]: from_dict(ModalitySpec, spec) for spec in values["modalities"]}
-        tasks = {spec["name"]: from_dict(TaskSpec, spec) for spec in values["tasks"]}
-        model_name, options = values["model"]["name"], values["model"]["options"]
-        model = create_model(model_name, modalities, tasks, **values["model"].get("defaults", {}) | options)
-        preprocessing = _SECTIONS.validate_python(values["preprocessing"])
-        tables = {name: TableState.from_dict(state) for name, state in values["tables"].items()}
-        study, regime, id_column = str(values["study"]), str(values["regime"]), values.get("id")
-    except (KeyError, TypeError, ValueError, ValidationError) as error:
+        model = create_model(facts.model_name, facts.modalities, facts.tasks, **facts.defaults | facts.options)
+    except (TypeError, ValueError) as error:
         remedy = "Restore the bundle or train again"
         raise RunError(f"cannot be understood ({error})", file=folder / CONFIG, remedy=remedy) from error
     try:
@@ -166,28 +126,4 @@ def read_bundle(path: str | Path) -> Bundle:
         reason = " ".join(str(error).split())[:300]
         remedy = "Restore the bundle or train again"
         raise RunError(f"cannot be read ({reason})", file=folder / WEIGHTS, remedy=remedy) from error
-    reliability = read_reliability(folder, tasks)
-    return Bundle(model.eval(), modalities, tasks, model_name, options, study, regime, id_column, preprocessing, tables,
-                  reliability, read_foreign(folder, modalities, tables))  # fmt: skip
-
-
-def find_bundle(path: Path) -> Path:
-    """Return the folder of a bundle, or of the bundle of a run.
-
-    Raises:
-        RunError: There is none.
-    """
-    for folder in (path / "bundle", path):
-        if (folder / CONFIG).is_file():
-            return folder
-    if not path.is_dir():
-        raise RunError("is no folder", file=path, remedy="Give the folder that 'mailnet train' printed")
-    # The folder of a study holds a study.yaml as well.
-    unfinished = (path / "checkpoint").is_dir() or (path / "run.json").is_file()
-    raise RunError(
-        "is a run whose training has not finished" if unfinished else "holds no bundle",
-        file=path,
-        remedy="Give the 'mailnet train' command again, it goes on where it was"
-        if unfinished
-        else "Give the folder that 'mailnet train' printed",
-    )
+    return Bundle(**{field.name: getattr(facts, field.name) for field in fields(facts)}, model=model.eval())
