@@ -25,6 +25,7 @@ FLOORS = {
     "explain": 3,
     "report": 4,
     "robustness": 4,
+    "deploy": 4,
     "benchmark": 5,
     "cli": 6,
     "estimator": 6,
