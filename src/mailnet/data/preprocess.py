@@ -10,7 +10,7 @@ from PIL import Image
 
 from mailnet.data.config import ImageConfig, PixelConfig, VolumeConfig
 from mailnet.data.intensity import interval
-from mailnet.data.resample import fitted, resample, spaced
+from mailnet.data.resample import Axis, fitted, resample, spaced
 from mailnet.data.scan import Scan, reading_of, scan_of_array
 from mailnet.errors import DataError
 
@@ -46,9 +46,7 @@ def prepare(scan: Scan, section: PixelConfig) -> np.ndarray:
         scan.picture()
     elif len(values) != 2 * section.neighbours + 1:
         raise DataError(f"has {len(values)} planes", remedy=f"'neighbours' makes them {2 * section.neighbours + 1}")
-    aspect = 1.0 if scan.spacing is None else scan.spacing[1] / scan.spacing[2]
-    if not (math.isfinite(aspect) and aspect > 0):
-        aspect = 1.0
+    aspect = _aspect(scan.spacing)
     planes = [_plane(plane, section, low, high, aspect) for plane in values]
     return np.ascontiguousarray(np.concatenate(planes, axis=2).transpose(2, 0, 1))
 
@@ -74,6 +72,36 @@ def to_unit(array: np.ndarray) -> np.ndarray:
     return unit
 
 
+def sampling(shape: tuple[int, ...], spacing: tuple[float, float, float] | None, section: PixelConfig) -> list[Axis]:
+    """Return where on the axes of a file the pixels lie that a network sees of it.
+
+    Args:
+        shape: (D, H, W) of a volume, (H, W) of a plane.
+        spacing: Of the file, see ``Scan``.
+        section: The modality.
+
+    Raises:
+        DataError: The modality wants a spacing, which the file does not say.
+    """
+    if not isinstance(section, VolumeConfig):
+        return fitted(shape, section.size, (_aspect(spacing), 1.0), section.resize)
+    known = spacing if spacing is not None and all(0 < s < math.inf for s in spacing) else None
+    if section.spacing is None:
+        return fitted(shape, section.size, known or (1.0, 1.0, 1.0), section.resize)
+    if known is None:
+        raise DataError(
+            "does not say how far its planes, rows and columns lie apart",
+            remedy="Leave out the modality's 'spacing', or write files that say it",
+        )
+    return spaced(shape, section.size, known, section.spacing)
+
+
+def _aspect(spacing: tuple[float, float, float] | None) -> float:
+    """Return the height of a pixel by its width, 1 where a file does not say."""
+    aspect = 1.0 if spacing is None else spacing[1] / spacing[2]
+    return aspect if math.isfinite(aspect) and aspect > 0 else 1.0
+
+
 def _checked(values: np.ndarray, section: PixelConfig) -> np.ndarray:
     if values.dtype == bool:
         values = values.astype(np.uint8) * np.uint8(255)
@@ -93,16 +121,7 @@ def _volume(values: np.ndarray, scan: Scan, section: VolumeConfig, low: float, h
     depth, height, width, _ = values.shape
     if depth == 1:
         raise DataError("has one plane, a 3-D modality takes several", remedy="Make the modality 'kind: image'")
-    spacing = scan.spacing if scan.spacing is not None and all(0 < s < math.inf for s in scan.spacing) else None
-    if section.spacing is None:
-        axes = fitted((depth, height, width), section.size, spacing or (1.0, 1.0, 1.0), section.resize)
-    elif spacing is None:
-        raise DataError(
-            "does not say how far its planes, rows and columns lie apart",
-            remedy="Leave out the modality's 'spacing', or write files that say it",
-        )
-    else:
-        axes = spaced((depth, height, width), section.size, spacing, section.spacing)
+    axes = sampling((depth, height, width), scan.spacing, section)
     unit = resample(lambda k: _unit(_channels(values[k], section), low, high), section.channels, axes)
     whole = np.uint8 if values.dtype == np.uint8 and (low, high) == BYTE else np.uint16
     return np.ascontiguousarray(_deep(unit, whole).transpose(3, 0, 1, 2))

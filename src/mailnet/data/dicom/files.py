@@ -25,7 +25,7 @@ EXPLICIT, BIG_ENDIAN, IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "
 DEFLATED = ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.8.1")
 PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 
-_LOGGERS = ("pydicom", "pylibjpeg", "openjpeg", "libjpeg", "rle", "jpeg_ls")
+_LOGGERS = ("pydicom", "highdicom", "pylibjpeg", "openjpeg", "libjpeg", "rle", "jpeg_ls")
 _lock = threading.Lock()
 _depth = 0
 _undo: list[Callable[[], object]] = []

@@ -81,11 +81,11 @@ def stack_of_files(paths: Iterable[str], reading: Reading) -> Stack:
 
 def _stack_of(paths: list[str], reading: Reading) -> Stack:
     select = reading.select
-    _check_select(select)
+    check_select(select)
     members = [Member(path, header) for path in paths if (header := _header(path)) is not None]
     if not members:
         raise DataError("holds no DICOM file with an image", remedy="Give the folder of a DICOM series")
-    chosen = [member for member in members if _selected(member.header, select)]
+    chosen = [member for member in members if selected(member.header, select)]
     if not chosen:
         raise DataError(
             f"holds no series that {_pairs(select)} selects, but {_list(members)}",
@@ -142,7 +142,12 @@ def _header(path: str) -> Any | None:
     raise DataError(failure.message, file=path, remedy="Restore the file, or remove it from the folder")
 
 
-def _check_select(select: Mapping[str, str]) -> None:
+def check_select(select: Mapping[str, str]) -> None:
+    """Refuse what no series may be selected by.
+
+    Raises:
+        DataError: A key is no DICOM keyword, or may identify a patient.
+    """
     from pydicom.datadict import dictionary_VR, keyword_dict
 
     for keyword in select:
@@ -158,7 +163,8 @@ def _check_select(select: Mapping[str, str]) -> None:
             )
 
 
-def _selected(header: Any, select: Mapping[str, str]) -> bool:
+def selected(header: Any, select: Mapping[str, str]) -> bool:
+    """Return whether an image has all the tags that a selection asks for, each a pattern, in letters of any case."""
     return all(
         fnmatch.fnmatchcase(text(header, keyword).lower(), str(pattern).lower()) for keyword, pattern in select.items()
     )

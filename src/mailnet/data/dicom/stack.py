@@ -118,14 +118,14 @@ def spacing_of(place: Place, rising: np.ndarray | None) -> tuple[float, float, f
 def count(stack: Stack, reading: Reading) -> int:
     """Return the number of planes in the direction wanted."""
     reading.check_size(*stack.shape)
-    order, _ = _turn(stack, reading)
+    order, _ = turning(stack, reading)
     return stack.shape[order[0]]
 
 
 def read_stack(stack: Stack, reading: Reading) -> Scan:
     """Decode the planes that are wanted, turned as they are wanted."""
     reading.check_size(*stack.shape)
-    order, flips = _turn(stack, reading)
+    order, flips = turning(stack, reading)
     if order[0] == 0 and reading.planes is not None:
         # Only these planes are decoded.
         depth = len(stack.planes)
@@ -155,7 +155,12 @@ def _spacing(place: Place, step: float | None) -> tuple[float, float, float] | N
     return None if place.pixel is None else (float("nan") if step is None else step, *place.pixel)
 
 
-def _turn(stack: Stack, reading: Reading) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
+def turning(stack: Stack, reading: Reading) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
+    """Return which axis of a stack becomes each of a scan's, and whether that is then reversed.
+
+    Raises:
+        DataError: The planes do not lie as they are wanted.
+    """
     stay = (0, 1, 2), (False, False, False)
     if reading.direction is None and not reading.volume:
         return stay
