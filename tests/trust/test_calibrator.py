@@ -167,7 +167,7 @@ tiny = np.finfo(np.float32).smallest_subnormal
 values = st.one_of(st.floats(0, 1, width=32), st.sampled_from([0.0, 1.0, 0.5, float(tiny), 1 - 2**-24, 0.5 + 2**-24]))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     raw=hnp.arrays(np.float32, st.tuples(st.integers(1, 6), st.just(4)), elements=values),
     scale=st.floats(0.05, 20),
@@ -182,7 +182,7 @@ def test_temperature_never_changes_the_top_class(raw: Array, scale: float, kind:
     assert changed.sum(1) == pytest.approx(1, abs=1e-5)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     said=hnp.arrays(np.float32, st.tuples(st.integers(1, 6), st.just(2)), elements=values),
     scale=st.tuples(st.floats(0.05, 20), st.floats(0.05, 20)),

@@ -96,7 +96,7 @@ def test_a_rare_class_is_in_every_set() -> None:
     p, y = drawn(400)
     rare = np.flatnonzero(y == 3)[6:]
     y[rare] = 0
-    found = measure_coverage(p, y, FOUR, by="class", empty="keep").classes["d"]
+    found = measure_coverage(p, y, FOUR, by="class", empty="keep", divisions=40).classes["d"]
     assert (found.coverage, found.low, found.high, found.inside) == (1, 1, 1, True)
     assert found.tested == pytest.approx(3, abs=0.5)
 
