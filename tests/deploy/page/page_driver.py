@@ -93,6 +93,7 @@ class Driver:
         self.page.get_by_role("button", name="Predict").click()
         result = self.page.locator("#result:not(.outdated)")
         result.wait_for()
+        self.page.locator("#predict:not([aria-busy])").wait_for()
         return result
 
     def pixels(self, name: str) -> tuple[int, float]:

@@ -76,7 +76,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Give the models, or a file of the page."""
         path = urlsplit(self.path).path
-        if path == "/v1/models":
+        if path in ("/v1/models", "/openapi.json"):
             return self._answer(Asked(path, {}))
         name = path.removeprefix("/") or "index.html"
         file = resources.files("mailnet.deploy.service") / "page" / name
@@ -102,10 +102,12 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self, asked: Asked) -> None:
         service: Service = self.server.service  # type: ignore[attr-defined]
         service.asked.append(asked)
-        if service.token is not None and self.headers["Authorization"] != f"Bearer {service.token}":
+        open_to_all = asked.path == "/openapi.json"
+        if service.token is not None and not open_to_all and self.headers["Authorization"] != f"Bearer {service.token}":
             return self._json(401, {"error": {"message": "A token is needed", "remedy": "Send it"}})
         try:
-            return self._json(200, ANSWERS[asked.path](asked))
+            answer = ANSWERS[asked.path](asked)
+            return self._send(200, answer, "application/zip") if isinstance(answer, bytes) else self._json(200, answer)
         except Refused as error:
             message, remedy = error.args
             return self._json(400, {"error": {"message": message, "remedy": remedy}})
@@ -145,11 +147,15 @@ def _preview(asked: Asked) -> dict[str, Any]:
 
 def _shown(values: np.ndarray) -> dict[str, Any]:
     colour = values.ndim == 3 and values.shape[-1] == 3
+    if values.dtype == np.uint16:  # as CT, seen through a window that is far too wide
+        told: dict[str, Any] = {"window": [-32768, 32767], "rescale": [1, -1024], "unit": "HU", "aspect": 1.0}
+    else:
+        told = {"window": [int(values.min()), int(values.max())]}
     return {
+        **told,
         "shape": list(values.shape[:-1] if colour else values.shape),
         "channels": 3 if colour else 1,
         "bits": 8 * values.dtype.itemsize,
-        "window": [int(values.min()), int(values.max())],
         "values": base64.b64encode(values.astype(values.dtype.newbyteorder("<")).tobytes()).decode(),
     }
 
@@ -181,7 +187,9 @@ def _explain(asked: Asked) -> dict[str, Any]:
 
 
 ANSWERS: dict[str, Any] = {
+    "/openapi.json": lambda _: {"paths": {"/v1/dicom": {}}},
     "/v1/models": lambda _: {"models": MODELS},
+    "/v1/dicom": lambda asked: b"a zip of " + b", ".join(sorted(name.encode() for name in asked.form)),
     "/v1/preview": _preview,
     "/v1/predict": _predict,
     "/v1/explain": _explain,

@@ -77,6 +77,7 @@ def test_a_dicom_series_is_leafed_through(opened: Driver, files: Files) -> None:
     expect(corner).to_have_text("slice 4 of 6")
     middle = opened.pixels("ct")[0]
     opened.canvas("ct").hover()
+    expect(opened.view("ct").locator(".corner.br")).to_contain_text(": 52 HU")  # stored as 1076
     opened.page.mouse.wheel(0, 100)
     expect(corner).to_have_text("slice 5 of 6")
     assert opened.pixels("ct")[0] != middle
@@ -126,3 +127,18 @@ def test_files_dropped_beside_the_views_go_where_they_belong(opened: Driver, fil
     dialog.get_by_role("button", name="right").click()
     expect(opened.view("right").locator(".corner.tl")).to_have_text("64 \N{MULTIPLICATION SIGN} 64")
     assert opened.pixels("right")[0] != before
+
+
+def test_a_dicom_study_is_answered_in_dicom(opened: Driver, files: Files) -> None:
+    opened.page.get_by_role("combobox", name="Model").select_option("chest")
+    opened.load("ct", files["series"])
+    opened.page.get_by_role("textbox", name="Study").fill("A-17")
+    opened.predict()
+    with opened.page.expect_download() as download:
+        opened.page.get_by_role("button", name="Save as DICOM").click()
+    assert download.value.suggested_filename == "chest-result.zip"
+    assert download.value.path().read_bytes() == b"a zip of ct, id"
+    opened.page.get_by_role("combobox", name="Model").select_option("breast")
+    opened.load("left", files["left"])
+    opened.predict()
+    expect(opened.page.get_by_role("button", name="Save as DICOM")).to_have_count(0)  # of pictures there is none

@@ -59,6 +59,19 @@ async function json(path, options) {
   }
 }
 
+/** Whether the service writes DICOM. */
+export async function writesDicom() {
+  const answer = await send("openapi.json").catch(() => null);
+  const known = answer && answer.ok ? await answer.json().catch(() => null) : null;
+  return Boolean(known && known.paths && known.paths["/v1/dicom"]);
+}
+
+export async function dicom(body, { model }) {
+  const answer = await send(`v1/dicom?${query({ model })}`, { method: "POST", body });
+  if (!answer.ok) throw await problemOf(answer);
+  return answer.blob();
+}
+
 const query = (values) => new URLSearchParams(Object.entries(values).filter(([, value]) => value !== undefined)).toString();
 
 export const models = async () => (await json("v1/models")).models;

@@ -31,6 +31,7 @@ const PATHS = {
   help: "M2 4h12v8H2zM4.5 6.5h1M7.5 6.5h1M10.5 6.5h1M5 9.5h6",
   clear: "M4 2h5l3 3v9H4zM8 7v4M6 9h4",
   folder: "M2 4h4l1.5 2H14v7H2zM5 9.5h6",
+  save: "M8 2v8M5 7l3 3 3-3M3 13h10",
   check: "M3 8.5l3.200 3.200L13 4.8",
   warn: "M8 2l6.5 12h-13zM8 6.5v3.5M8 11.8v.4",
 };

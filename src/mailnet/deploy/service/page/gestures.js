@@ -72,6 +72,7 @@ function act(key, shift, viewer) {
   } else if (key === "+" || key === "=") viewer.zoomBy(1.25);
   else if (key === "-" || key === "_") viewer.zoomBy(0.8);
   else if (key === "0") viewer.reset();
+  else if (["f", "m"].includes(key.toLowerCase())) viewer.setWhole(key.toLowerCase() === "f");
   else if (key.toLowerCase() === "i") {
     viewer.inverted = !viewer.inverted;
     viewer.redraw(true);

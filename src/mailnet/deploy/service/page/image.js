@@ -24,6 +24,21 @@ export class Picture {
     [this.least, this.most] = range(this.values).map((value) => slope * value + intercept);
   }
 
+  /** A window of all values. */
+  whole() {
+    return this.most > this.least ? [this.least, this.most] : [this.least, this.least + 1];
+  }
+
+  /** What the model looks at, unless one could see hardly anything of it: files of 16 bits may use few of them. */
+  firstWindow() {
+    return this.flat ? this.whole() : [...this.window];
+  }
+
+  /** Whether the window of the model is so wide that all of the picture is nearly one grey. */
+  get flat() {
+    return (this.most - this.least) * 8 < this.window[1] - this.window[0];
+  }
+
   /** The value at a pixel as text; of a colour image its three. */
   at(plane, x, y) {
     const start = ((plane * this.height + y) * this.width + x) * this.channels;

@@ -8,12 +8,14 @@ import { byName, droppedFiles, hasFiles } from "./files.js";
 import { Picture } from "./image.js";
 import { fillSheet } from "./sheet.js";
 import { inWords, showResult } from "./result.js";
+import { saving } from "./save.js";
 import { Tables } from "./table.js";
 import { startTheme } from "./theme.js";
 import { View } from "./view.js";
 
 let models = [];
 let model = null;
+let writesDicom = false; // the service
 let views = new Map(); // image modality -> View
 let rename = () => {}; // the study on the printed page
 let running = null; // AbortController of the prediction under way
@@ -47,7 +49,10 @@ function body(only = null) {
 
 /** What is shown no longer answers what is entered. */
 function outdated() {
-  if (running) running.abort();
+  if (running) {
+    running.abort();
+    say("The inputs have changed. Predict again.");
+  }
   byId("result").classList.add("outdated");
   explaining.offer(null, null);
   showProblem(null);
@@ -92,6 +97,9 @@ async function predict() {
     explaining.offer(model, answer.study);
     rename = fillSheet(byId("sheet"), model, byId("study").value.trim());
     say(inWords(answer, model));
+    const firsts = [...views.values()].filter((view) => view.files.length && !view.refused).map((view) => view.files[0]);
+    const save = writesDicom ? await saving(firsts, body, model) : null;
+    if (save && running === stop) panel.append(save);
   } catch (error) {
     if (error.name !== "AbortError") showProblem(error);
   } finally {
@@ -137,6 +145,7 @@ function clear() {
   byId("result").hidden = true;
   byId("result").replaceChildren();
   byId("sheet").replaceChildren();
+  byId("clear").focus();
   say("Ready for the next study.");
 }
 
@@ -175,7 +184,7 @@ async function start() {
 
 async function connect() {
   try {
-    models = await api.models();
+    [models, writesDicom] = await Promise.all([api.models(), api.writesDicom()]);
     if (!models.length) throw new api.Problem("The service has no model.", "Start it with 'mailnet serve BUNDLE'.");
   } catch (error) {
     showProblem(error);

@@ -99,7 +99,7 @@ function bar(p, reference = null) {
 
 function setInWords(task, spec, alpha) {
   if (task.set == null || alpha == null) return h("p", { class: "quiet" }, "This model has no prediction sets: how far it may be wrong is not known.");
-  const often = `Of patients like those it was fitted on, such sets hold the truth in at least ${confidence(alpha)} of cases.`;
+  const often = `Such sets hold the truth for at least ${confidence(alpha)} of new patients, if these are like those of calibration.`;
   return h("p", { class: "words" }, `${setSays(task.set, spec)} `, h("span", { class: "quiet" }, often));
 }
 

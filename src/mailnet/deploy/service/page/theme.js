@@ -5,7 +5,7 @@ export function startTheme(button) {
   const system = matchMedia("(prefers-color-scheme: dark)");
   let chosen = null;
   const isDark = () => (chosen === null ? system.matches : chosen);
-  const label = button.lastChild;
+  const label = button.querySelector("span");
   const show = () => {
     if (chosen !== null) sheet.media = chosen ? "screen" : "not all";
     label.textContent = isDark() ? "Light" : "Dark";

@@ -45,10 +45,10 @@ export class View {
     this.heat = slider("Heat map", { min: 0, max: 100, step: 1, value: 60 }, (value) => this.setOpacity(value / 100));
     this.level = slider("Level", { step: "any" }, (value) => this.viewer.setWindow(value, this.viewer.width));
     this.width = slider("Width", { step: "any" }, (value) => this.viewer.setWindow(this.viewer.level, value));
-    const invert = h("button", { type: "button", on: { click: () => this.press("i") } }, "Invert");
+    const others = [["m", "Model's window"], ["f", "Full range"], ["i", "Invert"]].map(([key, text]) => h("button", { type: "button", on: { click: () => this.press(key) } }, text));
     const closer = ["+", "-"].map((key) => h("button", { type: "button", "aria-label": key === "+" ? "Zoom in" : "Zoom out", on: { click: () => this.press(key) } }, key === "+" ? "+" : "−"));
     const reset = h("button", { type: "button", on: { click: () => this.viewer.reset() } }, "Reset");
-    this.adjust = h("details", { class: "adjust" }, h("summary", {}, "Adjust"), this.level.row, this.width.row, h("p", { class: "buttons" }, ...closer, invert, reset));
+    this.adjust = h("details", { class: "adjust" }, h("summary", {}, "Adjust"), this.level.row, this.width.row, h("p", { class: "buttons" }, ...closer, ...others, reset));
     this.element = h(
       "section",
       { class: "view", "aria-label": name, data: { modality: name } },
@@ -161,7 +161,7 @@ export class View {
     this.canvas.setAttribute("aria-label", `${this.name}: ${picture.width} by ${picture.height} pixels. Arrow keys change the window, plus and minus zoom, 0 resets${slice ? ", page keys change the slice" : ""}.`);
     this.corners.tl.textContent = `${picture.width} × ${picture.height}`;
     this.corners.tr.textContent = slice;
-    this.corners.bl.textContent = `L ${level}  W ${width}${viewer.inverted ? "  inverted" : ""}`;
+    this.corners.bl.textContent = `L ${level}  W ${width}${viewer.inverted ? "  inverted" : ""}${picture.flat ? `\nThe model sees it nearly grey: ${picture.window.map(short).join(" to ")}` : ""}`;
     const under = viewer.pointer ? viewer.read(viewer.pointer) : "";
     this.corners.br.textContent = under || (viewer.zoom === 1 ? "" : `${viewer.zoom.toFixed(1)} ×`);
     this.slice.set({ max: picture.depth, value: viewer.plane + 1 }, `${viewer.plane + 1} of ${picture.depth}`);

@@ -45,7 +45,7 @@ export class Viewer {
 
   /** Window, zoom and place as at first. */
   reset() {
-    this.window = this.picture ? [...this.picture.window] : [0, 1];
+    this.window = this.picture ? this.picture.firstWindow() : [0, 1];
     this.inverted = false;
     this.zoom = 1;
     this.move = [0, 0];
@@ -69,6 +69,12 @@ export class Viewer {
     const least = this.step / 4;
     const half = Math.max(width, least) / 2;
     this.window = [level - half, level + half];
+    this.redraw(true);
+  }
+
+  /** Show all values that the picture has, or those between which the model looks. */
+  setWhole(whole) {
+    this.window = whole ? this.picture.whole() : [...this.picture.window];
     this.redraw(true);
   }
 
