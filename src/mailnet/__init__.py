@@ -9,7 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mailnet.bundle import Predictor, load
+    from mailnet.bundle import Predictor
+    from mailnet.deploy.runtime import load
     from mailnet.estimator import MAILClassifier
     from mailnet.nn import create_model, list_models, register_model
     from mailnet.specs import ModalitySpec, TaskSpec
@@ -22,7 +23,7 @@ _HOMES = {
     "register_model": "mailnet.nn",
     "ModalitySpec": "mailnet.specs",
     "TaskSpec": "mailnet.specs",
-    "load": "mailnet.bundle",
+    "load": "mailnet.deploy.runtime",
     "Predictor": "mailnet.bundle",
     "MAILClassifier": "mailnet.estimator",
 }

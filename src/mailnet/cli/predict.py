@@ -36,7 +36,7 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Predict studies of a table; labels are not needed, modalities may be absent."""
-    from mailnet.bundle import load
+    from mailnet.deploy.runtime import load
     from mailnet.errors import ConfigError
     from mailnet.files import replacing
 

@@ -1,1 +1,1 @@
-"""From a trained model to where it is used: exported files, a service, DICOM in and out. Importing this loads nothing."""
+"""From a trained model to where it is used: exported files, a service, DICOM in and out. Importing loads nothing."""
