@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dicom_files import SECRETS, write
 from factory import Command
 from mailnet.bundle import load
 from mailnet.bundle.odd import Odd, odd_cells
@@ -61,3 +62,22 @@ def test_predictions_warn_without_anything_fitted(make_run: MakeRun, tmp_path: P
     assert "Of 1 of 2 studies something is odd" in err
     assert "Atlantis" not in out + err
     assert [len(study["warnings"]) for study in json.loads(out)["predictions"]] == [2, 0]
+
+
+def test_modalities_of_two_patients_are_told_without_a_name(make_run: MakeRun, tmp_path: Path) -> None:
+    predictor = load(make_run(), "cpu")
+    picture = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+
+    def given(folder: str, **tags: str) -> dict[str, str]:
+        ct = write(tmp_path / folder / "ct.dcm", picture[..., 0], Modality="OT")
+        return {"ct": str(ct), "photo": str(write(tmp_path / folder / "photo.dcm", picture, Modality="OT", **tags))}
+
+    studies = [given("same"), given("other", PatientID="OTHER1", PatientBirthDate="19500101"), {"age": "50"}]
+    found = predictor.predict(studies)
+    assert found.warnings() == [
+        [],
+        ["the DICOM headers of ct and photo are of different patients (PatientID, PatientBirthDate)"],
+        [],
+    ]
+    assert not [secret for secret in [*SECRETS, "OTHER1", "19500101"] if secret in json.dumps(found.as_dicts())]
+    assert predictor.predict(studies, without=["ct"]).warnings() == [[], [], []]

@@ -141,7 +141,7 @@ class StudyPredictor(ABC):
 
     def _odd(self, read: Read) -> list[list[str]]:
         ranged = set() if self.foreign is None else set(self.foreign.tables)
-        odd: list[list[str]] = [[] for _ in read.kept]
+        odd = [[*words] for words in read.owners] or [[] for _ in read.kept]
         for name, several in read.odd.items():
             for words, one in zip(odd, several, strict=True):
                 words += [f"{name}: {text}" for text in one.words(ranged=name in ranged)]

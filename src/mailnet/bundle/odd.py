@@ -1,15 +1,20 @@
-"""What of a table's cells a model has never seen in training: categories without a name, numbers far out."""
+"""What is plainly odd about a study: cells unlike any of training, and headers that contradict each other."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mailnet.data.numeric import CLIP
 from mailnet.data.table import TableState
 from mailnet.data.values import canonical
+
+if TYPE_CHECKING:
+    from mailnet.data.dicom.owner import Owner
 
 LISTED = 10  # columns of a table that are named
 
@@ -71,4 +76,22 @@ def odd_cells(
             continue
         far = places[np.abs(values[places]) >= CLIP]
         found.append(Odd(tuple(name for name in known if unseen[name][row]), tuple(names[k] for k in far)))
+    return found
+
+
+def odd_owners(owners: Mapping[str, Owner]) -> list[str]:
+    """Return what the DICOM headers of one study contradict, naming modalities and keywords and no values.
+
+    Args:
+        owners: Modality -> what its header says.
+    """
+    found = [
+        f"{name}: its DICOM header says another {key} than 'select' asks for"
+        for name, owner in owners.items()
+        for key in owner.unlike
+    ]
+    for first, second in combinations(owners, 2):
+        if differing := owners[first].differs(owners[second]):
+            which = ", ".join(differing)
+            found.append(f"the DICOM headers of {first} and {second} are of different patients ({which})")
     return found

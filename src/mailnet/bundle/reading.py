@@ -6,16 +6,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mailnet.bundle.odd import Odd, odd_cells
+from mailnet.bundle.odd import Odd, odd_cells, odd_owners
 from mailnet.bundle.requests import Requests
 from mailnet.data.config import ModalityConfig, PixelConfig
 from mailnet.data.preprocess import to_unit
 from mailnet.data.table import TableState
 from mailnet.errors import DataError, MailnetError
 from mailnet.specs import ModalitySpec
+
+if TYPE_CHECKING:
+    from mailnet.data.dicom.owner import Owner
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class Read:
         kept: Their n numbers among the requests.
         errors: Of the others, one each.
         odd: Table -> n of what is odd about its cells.
+        owners: n lists of what their DICOM headers contradict, in words.
     """
 
     inputs: dict[str, np.ndarray]
@@ -36,6 +41,7 @@ class Read:
     kept: list[int]
     errors: list[MailnetError]
     odd: dict[str, list[Odd]]
+    owners: list[list[str]] = field(default_factory=list)
 
 
 @dataclass
@@ -65,12 +71,16 @@ class Reader:
         """
         self._errors = {}
         arrays: dict[str, list[np.ndarray | None]] = {}
+        owners: list[dict[str, Owner]] = [{} for _ in rows]
         for name, section in self.preprocessing.items():
             if name in without:
                 continue
             if isinstance(section, PixelConfig):
-                results = self.pool.map(partial(_tried, requests, name, section), rows)
-                arrays[name] = [self._noted(row, result) for row, result in zip(rows, results, strict=True)]
+                results = list(self.pool.map(partial(_tried, requests, name, section), rows))
+                arrays[name] = [self._noted(row, result) for row, (result, _) in zip(rows, results, strict=True)]
+                for known, (_, owner) in zip(owners, results, strict=True):
+                    if owner is not None:
+                        known[name] = owner
             else:
                 arrays[name] = list(self._table(requests, rows, name))
         for place, row in enumerate(rows):
@@ -85,7 +95,8 @@ class Reader:
             for name, state in self.tables.items()
             if name in chosen
         }
-        return Read(*self._assembled(chosen), kept, [self._errors[row] for row in sorted(self._errors)], odd)
+        errors = [self._errors[row] for row in sorted(self._errors)]
+        return Read(*self._assembled(chosen), kept, errors, odd, [odd_owners(owners[place]) for place in good])
 
     def _noted(self, row: int, result: np.ndarray | MailnetError | None) -> np.ndarray | None:
         if isinstance(result, MailnetError):
@@ -123,8 +134,12 @@ class Reader:
         return inputs, present
 
 
-def _tried(requests: Requests, name: str, section: PixelConfig, row: int) -> np.ndarray | MailnetError | None:
+def _tried(
+    requests: Requests, name: str, section: PixelConfig, row: int
+) -> tuple[np.ndarray | MailnetError | None, Owner | None]:
     try:
-        return requests.image(row, name, section)
+        # In this order: the headers of a series, once read, are still at hand.
+        image = requests.image(row, name, section)
+        return image, None if image is None else requests.owner(row, name, section)
     except MailnetError as error:
-        return error
+        return error, None

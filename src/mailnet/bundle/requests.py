@@ -6,13 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from mailnet.data.config import ImageConfig, ManifestSource, ModalityConfig, PixelConfig, TabularConfig, load_config
-from mailnet.data.images import count_planes, load_image
+from mailnet.data.images import count_planes, load_image, owner_of_image
 from mailnet.data.locations import Locator, split_plane
 from mailnet.data.preprocess import prepare
 from mailnet.data.scan import has_planes, reading_of, scan_of_array
@@ -20,6 +20,9 @@ from mailnet.data.sources import FOLDER, read_source, read_sources
 from mailnet.data.table import TableState
 from mailnet.data.values import cell_text, expand_columns, is_no_number, nearest
 from mailnet.errors import DataError
+
+if TYPE_CHECKING:
+    from mailnet.data.dicom.owner import Owner
 
 Studies = str | Path | pd.DataFrame | Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
@@ -82,6 +85,16 @@ class Requests:
             raise DataError(
                 error.message, study=self.ids[number], modality=modality, file=error.file or file, remedy=error.remedy
             ) from error
+
+    def owner(self, number: int, modality: str, section: PixelConfig) -> Owner | None:
+        """Return whose image a study has, as far as its DICOM header tells; None where nothing does.
+
+        Raises:
+            DataError: The header cannot be read.
+        """
+        row = self.rows[number]
+        cell = _cell(self.cells, section.column or modality, row)
+        return owner_of_image(self.locator.locate(cell, self.folders[row]), section) if isinstance(cell, str) else None
 
     def table(self, numbers: Sequence[int], state: TableState) -> tuple[np.ndarray, np.ndarray]:
         """Return features (n, F) float32 of a tabular modality and which of the n have any of its columns (n,).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from mailnet.data.preprocess import prepare
 from mailnet.data.readers import explained, kind_of, read_scan
 from mailnet.data.scan import Planes, Reading, Scan, has_planes, reading_of
 from mailnet.errors import DataError
+
+if TYPE_CHECKING:
+    from mailnet.data.dicom.owner import Owner
 
 
 def load_image(location: str, section: PixelConfig) -> np.ndarray:
@@ -99,6 +103,25 @@ def count_planes(location: str, section: PixelConfig) -> int:
         if kind == "registered":
             return len(read_scan(location, replace(reading, planes=Planes("all"))).values)
         return 1
+
+
+def owner_of_image(location: str, section: PixelConfig) -> Owner | None:
+    """Return whose image a location holds; None where nothing says it, as of a picture.
+
+    Args:
+        location: As of ``load_image``.
+        section: The modality.
+
+    Raises:
+        DataError: The file is missing, broken or of an unknown kind, as far as the header tells.
+    """
+    file = split_plane(location)[0]
+    with explained(file):
+        if kind_of(file) not in ("folder", "dicomdir", "dicom"):
+            return None
+        from mailnet.data import dicom
+
+        return dicom.read_owner(file, reading_of(section))
 
 
 def _mask(location: str, reading: Reading) -> np.ndarray:

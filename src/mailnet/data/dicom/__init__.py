@@ -12,6 +12,7 @@ from mailnet.data.archives import read_bytes
 from mailnet.data.dicom.directory import files_in
 from mailnet.data.dicom.files import guarded, open_content, open_file
 from mailnet.data.dicom.header import layout_of
+from mailnet.data.dicom.owner import Owner, owner_of
 from mailnet.data.dicom.series import files_of, stack_of_files
 from mailnet.data.dicom.stack import Source, Stack, count, read_stack, stack_of_file
 from mailnet.data.locations import split_location
@@ -79,6 +80,20 @@ def count_planes(location: str, reading: Reading) -> int:
         DataError: As when it is read, as far as the headers tell.
     """
     return count(_stack_at(location, reading), reading)
+
+
+@guarded
+def read_owner(location: str, reading: Reading) -> Owner:
+    """Return whose image a file, a folder or a DICOMDIR holds, from the headers alone.
+
+    Args:
+        location: As ``read_scan`` takes it.
+        reading: What is wanted of it.
+
+    Raises:
+        DataError: As when it is read, as far as the headers tell.
+    """
+    return owner_of(_stack_at(location, reading).planes[0][0].header, reading.select)
 
 
 def _stack_at(location: str, reading: Reading) -> Stack:
