@@ -1,0 +1,68 @@
+"""An exported folder: a bundle whose weights are a graph."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mailnet.errors import ConfigError
+from mailnet.files import write_json
+
+FORMAT = 1
+FACTS = "export.json"
+# Of the bundle, what reads studies and answers; the weights are in the graph.
+COPIED = ("config.json", "calibration.json", "foreign.json", "foreign.safetensors", "README.md")
+
+
+def refuse_folder(folder: Path, source: Path) -> None:
+    """Refuse to replace a folder that is no export.
+
+    Raises:
+        ConfigError: It holds anything else, or is the run or the bundle itself.
+    """
+    if folder.resolve() in (source.resolve(), (source / "bundle").resolve()):
+        raise ConfigError("is the model itself", file=folder, remedy="Choose another folder with --out")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / FACTS).is_file():
+        inside = [one for one in folder.iterdir() if not (one / FACTS).is_file()]
+        if inside:
+            raise ConfigError("holds something else", file=folder, remedy="Choose another folder with --out")
+
+
+@contextmanager
+def workshop(folder: Path) -> Iterator[Path]:
+    """Yield a hidden folder beside the one that is to be written, gone afterwards."""
+    made = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir(parents=True)
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def publish(made: Path, bundle: Path, folder: Path, facts: Mapping[str, Any]) -> None:
+    """Complete a folder that holds the graph, and give it its name, replacing an earlier export at once.
+
+    Args:
+        made: Holds the graph alone.
+        bundle: What is copied from.
+        folder: The name.
+        facts: Of ``export.json``.
+
+    Raises:
+        RunError: The files cannot be written.
+    """
+    for name in COPIED:
+        if (bundle / name).is_file():
+            shutil.copyfile(bundle / name, made / name)
+    write_json(made / FACTS, facts)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    made.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
