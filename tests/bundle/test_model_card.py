@@ -142,6 +142,19 @@ def test_studies_unlike_those_of_training() -> None:
     )
     assert "marks studies unlike those of training, and also 5.0% of those like them" in card
     assert "also on one of another organ" not in card
+    left = {"images": 638, "picture": {}, "features": {}}
+    pair = {"first": "left", "second": "right_", "told": 0.842}
+    learned = {"rate": 0.05, "modalities": {"left": left, "right_": {"images": 9}, "lab": {}}, "pairs": [pair]}
+    one = {"studies": 60, "share": 0.05, "stated": 0.017}
+    card = model_card(Facts(config(), evaluation=found, foreign=learned))
+    assert "left: by the picture and the network's first layers, learned from 638 training images." in card
+    assert "right\\_: by the picture, learned from 9" in card
+    assert "lab: by the ranges" in card
+    assert "given the right\\_ of another, it tells 84.2%" in card
+    assert "| Judged |" not in card
+    assert "was not measured" in model_card(Facts(config(), foreign=learned))
+    found["foreign"]["modalities"] = {"left": one}
+    assert "| left | 60 | 5.0% | 1.7% |" in model_card(Facts(config(), evaluation=found, foreign=learned))
     plain = model_card(Facts(config(), evaluation=evaluation() | {"foreign": None}))
     assert "also on one of another organ" in plain
     assert "called foreign" not in plain

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mailnet.bundle.card.facts import Facts
+from mailnet.bundle.card.foreign import foreign
 from mailnet.bundle.card.text import interval, number, percent, plain, table
 
 MEASURES = (("ece", "ECE"), ("adaptive_ece", "Adaptive ECE"), ("brier", "Brier score"), ("nll", "Log loss"))
@@ -22,7 +23,7 @@ def reliability(facts: Facts) -> list[str]:
         lines += ["far it lies above that of the best possible order; lower is better.", ""]
         rows = [[plain(task), number(one["aurc"]), number(one["excess"])] for task, one in curves.items()]
         lines += table(["Task", "AURC", "Above the best order"], rows)
-    lines += [*_uncertainty(facts), *_foreign(facts)]
+    lines += [*_uncertainty(facts), *foreign(facts)]
     if not lines:
         return []
     split = {"val": "validation"}.get(facts.fitted.get("split", "val"), plain(facts.fitted.get("split")))
@@ -107,21 +108,6 @@ def _uncertainty(facts: Facts) -> list[str]:
         "has more of it than a right one (AUROC; 0.5 is guessing).",
         "",
         *table(["Measure", "AUROC", "95% interval"], rows),
-    ]
-
-
-def _foreign(facts: Facts) -> list[str]:
-    found = (facts.evaluation or {}).get("foreign")
-    if not found or not found["study"]["studies"]:
-        return []
-    whole = found["study"]
-    return [
-        "### Studies unlike those of training",
-        "",
-        f"Of {whole['studies']:,} test studies, of the same origin as those of training, {percent(whole['share'])} "
-        f"were called foreign; {percent(found['rate'])} was aimed at. How many truly foreign studies are found is not "
-        "part of this measurement.",
-        "",
     ]
 
 
