@@ -182,5 +182,6 @@ def _check_division(first: Path, one: Mapping[str, list[str]], run: Path, other:
         f"cannot be in one ensemble with {first}: {what}, so what the ensemble is measured or calibrated on would be "
         "known to a member",
         file=run,
-        remedy="Train all members on one division: the same table, split.seed or split column; let train.seed differ",
+        remedy="Train all members on one division: the same table, split.seed or split column; let train.seed differ. "
+        "Folds of a cross-validation stay runs of their own: evaluate each on its own test part",
     )
