@@ -136,6 +136,25 @@ def test_noise_stays_in_range_and_repeats() -> None:
     assert not torch.equal(first.maps["ct"], plain.maps["ct"])
 
 
+def test_the_residual_of_noisy_copies_is_that_of_each_study() -> None:
+    """One step is too few for a cube; of a study that is all but black there is nothing to miss."""
+
+    class Cube(Linear):
+        def forward(self, inputs: Any, present: Any = None) -> dict[str, torch.Tensor]:
+            return {task: (3 * values) ** 3 for task, values in super().forward(inputs, present).items()}
+
+    model = Cube((CT,))
+    batch = studies(model)
+    batch.inputs["ct"][1] *= 0.01
+    options: dict[str, Any] = {"baseline": "black", "steps": 1, "noise": 1e-4}
+    plain = explain(model, batch, "grade", 1, "integrated_gradients", **options).residual
+    smooth = explain(model, batch, "grade", 1, "integrated_gradients", smooth=4, **options).residual
+    assert plain is not None
+    assert smooth is not None
+    assert plain[[0, 2]].abs().min() > 1e-2 > 1e-4 > plain[1].abs()
+    torch.testing.assert_close(smooth, plain, rtol=0.02, atol=1e-3)
+
+
 def test_modalities_that_are_not_asked_stay_as_they_are() -> None:
     model = Convolutional()
     batch = studies(model, 2)

@@ -68,7 +68,7 @@ def integrated_gradients(
         "return_convergence_delta": True,
     }
     values, residual = _smoothed(question, IntegratedGradients(tuples.forward), tuples.inputs, smooth, noise, options)
-    residual = residual.detach().reshape(len(question), -1).mean(1)
+    residual = residual.detach().reshape(-1, len(question)).mean(0)  # of all studies, one noisy copy after the other
     return Found(tuples.maps(values), tuples.columns(values), signed=True, residual=residual)
 
 
