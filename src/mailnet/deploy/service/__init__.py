@@ -1,0 +1,1 @@
+"""The service behind ``mailnet serve``: predictions over HTTP, and the page that shows them."""
