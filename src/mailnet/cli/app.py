@@ -15,6 +15,7 @@ from mailnet.cli.options import Cache, DataRoot, Json, Overrides, RunPath, SkipB
 from mailnet.cli.output import print_json, report_error, say
 from mailnet.cli.predict import predict
 from mailnet.cli.robustness import attack, certify, corrupt
+from mailnet.cli.watch import watch
 
 # What typer exits with on Ctrl-C, as shells have it.
 INTERRUPTED = 130
@@ -263,7 +264,7 @@ def benchmark(
         raise typer.Exit(1)
 
 
-for command in (explain, ensemble, attack, corrupt, certify):
+for command in (explain, watch, ensemble, attack, corrupt, certify):
     app.command()(command)
 
 data_app = typer.Typer(help="The catalogue of public data sets.", no_args_is_help=True)
