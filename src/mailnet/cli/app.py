@@ -15,6 +15,7 @@ from mailnet.cli.options import Cache, DataRoot, Json, Overrides, RunPath, SkipB
 from mailnet.cli.output import print_json, report_error, say
 from mailnet.cli.predict import predict
 from mailnet.cli.robustness import attack, certify, corrupt
+from mailnet.cli.serve import serve
 from mailnet.cli.watch import watch
 
 # What typer exits with on Ctrl-C, as shells have it.
@@ -266,6 +267,7 @@ def benchmark(
 
 for command in (explain, watch, ensemble, attack, corrupt, certify):
     app.command()(command)
+app.command()(serve)
 
 data_app = typer.Typer(help="The catalogue of public data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
