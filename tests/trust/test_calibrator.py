@@ -144,6 +144,11 @@ def test_a_patient_with_many_studies_is_not_many_patients() -> None:
     once = fit_calibrator(said, labels, FIVE)
     twice = fit_calibrator(np.repeat(said, 2, 0), np.repeat(labels, 2), FIVE, patients=np.repeat(np.arange(30), 2))
     assert twice.scale == pytest.approx(once.scale)
+    right = np.linspace(0, 1, 100)
+    said, labels = np.stack([1 - right, right], 1), (right > 0.5).astype(int)
+    alike = np.repeat(said, 3, 0), np.repeat(labels, 3), BINARY, "isotonic"
+    steps = fit_calibrator(*alike, patients=np.repeat(np.arange(100), 3))
+    assert steps.apply(said).max() == pytest.approx(1 - 1 / 102)
 
 
 def test_studies_that_are_all_right_do_not_make_the_network_certain() -> None:

@@ -113,7 +113,6 @@ def measure_coverage(
         )
     random = np.random.default_rng(seed)
     half = min(max(round(share * units), 1), units - 1)
-    by = None if isinstance(by, str) and by == "all" else by
     groups = None if by is None or isinstance(by, str) else read_names(by, len(values), "groups").astype(str)
     tally = Tally(spec, answers, by if groups is None else groups, _columns(subgroups, len(values)))
     for _ in range(divisions):
@@ -138,7 +137,8 @@ def measure_sets(
     """Measure given sets on studies that they were not fitted on, as those of the test split or of another hospital.
 
     The interval says where coverage lies if these studies are like those of calibration; below it they are not. There
-    is none where a patient has several studies, since then the coverage of single studies is not what is promised.
+    is none where a patient has several studies, since then the coverage of single studies is not what is promised. It
+    counts a calibration patient as one study: where these had several it may be wider than need be.
 
     Args:
         sets: The sets.

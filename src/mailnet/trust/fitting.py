@@ -37,7 +37,7 @@ def fit_calibrator(
     of twenty it keeps the calibration near what the network says. The studies of a patient count as one
     study together in this.
 
-    Isotonic answers stay 1 / (n + 2) away from 0 and 1 (Laplace's rule for n studies of n).
+    Isotonic answers stay 1 / (n + 2) away from 0 and 1 (Laplace's rule for n patients of n).
 
     Args:
         probabilities: (N, K).
@@ -112,7 +112,7 @@ def _fitted(method: str, said: Array, truth: Array, several: bool, share: float,
     if method == "none":
         return _Part()
     if method == "isotonic":
-        return _Part(knots=_isotonic(said[:, 1], truth))
+        return _Part(knots=_isotonic(said[:, 1], truth, share))
     inputs = logits(said[:, 1:]) if several else logarithms(said)
     loss = _sigmoid_loss if several else _softmax_loss
     if method == "temperature":
@@ -185,10 +185,10 @@ def _vector(loss: Loss, inputs: Array, truth: Array, share: float, spread: float
     return tuple(np.exp(found[:width]).tolist()), tuple(found[width:].tolist())
 
 
-def _isotonic(said: Array, truth: Array) -> Knots:
+def _isotonic(said: Array, truth: Array, share: float) -> Knots:
     from sklearn.isotonic import IsotonicRegression
 
     steps = IsotonicRegression(out_of_bounds="clip").fit(said, truth)
-    margin = 1 / (len(truth) + 2)
+    margin = 1 / (share * len(truth) + 2)
     after = np.clip(steps.y_thresholds_, margin, 1 - margin)
     return tuple(steps.X_thresholds_.tolist()), tuple(after.tolist())
