@@ -134,6 +134,12 @@ def test_new_weights_have_no_old_calibration(run: Path, cache: Path, make_run: M
     assert load(make_run(n=300, group=None, seed=1), "cpu").reliability is None
 
 
+@pytest.mark.parametrize("wanted", [Wanted(alphas=(0.1, 1.5)), Wanted(risk=0.0)])
+def test_a_wrong_chance_is_refused_before_anything_is_read(run: Path, wanted: Wanted, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="must be between 0 and 1"):
+        evaluate(run, data_root=tmp_path / "nowhere", device="cpu", wanted=wanted)
+
+
 def test_gaps_between_subgroups(run: Path, cache: Path) -> None:
     result = evaluate(run, cache=cache, device="cpu", bootstrap=50, gaps=True)
     gap = result["gaps"]["site"]["grade"]["balanced_accuracy"]

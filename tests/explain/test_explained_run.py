@@ -13,6 +13,8 @@ from PIL import Image
 from factory import Command
 from mailnet.bundle import load
 from mailnet.errors import ConfigError, DataError, RunError
+from mailnet.evaluation.evaluate import evaluate
+from mailnet.evaluation.reliability import Wanted
 from mailnet.explain.run import explain_run
 from runs import MakeRun
 
@@ -51,10 +53,23 @@ def test_numbers_are_those_of_the_predictions(run: Path, tmp_path: Path) -> None
         top, chance = expected.max(), 1 / len(spec.classes)
         gain = np.log(top / (1 - top)) - np.log(chance / (1 - chance))
         assert sum(entry["modalities"].values()) == pytest.approx(gain, abs=1e-3)
+        assert entry["log_odds"] == pytest.approx(np.log(top / (1 - top)), abs=1e-3)
         assert set(entry["columns"].get("clinical", {"age": 0, "site": 0})) == {"age", "site"}
         assert (out / entry["picture"]).read_bytes() == PICTURE
     text = (out / "explanations.json").read_text()
     assert not any(name in text for name in names)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_worths_add_up_to_the_calibrated_answer(make_run: MakeRun, cache: Path) -> None:
+    run = make_run(n=120, group=None, modalities={"photo": None}, options={"width": "nano"})
+    evaluate(run, device="cpu", bootstrap=0, split="val", cache=cache, wanted=Wanted("temperature"))
+    entry = explain_run(run, number=1, tasks=["finding"], device="cpu", method="gradient")["entries"][0]
+    chance = 1 / len(entry["probabilities"])
+    assert entry["log_odds"] == pytest.approx(
+        sum(entry["modalities"].values()) + np.log(chance / (1 - chance)), abs=1e-4
+    )
+    assert entry["score"] != pytest.approx(entry["log_odds"], abs=1e-4), "the map is of the network before calibration"
 
 
 @pytest.mark.usefixtures("undrawn")

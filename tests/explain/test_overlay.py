@@ -1,6 +1,7 @@
 """Pictures of explained studies, looked at pixel by pixel."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,17 @@ def test_a_picture_says_what_was_said_and_nothing_of_whom(monkeypatch: pytest.Mo
     assert {"ct", "photo", "volume", "clinical", "modalities", "3 others", "worth, log-odds of the class"} <= set(
         written
     )
+    assert {"heat: no unit, one scale for all images", "against", "for"} <= set(written), "a CAM has no unit"
     assert "axial" in words
     assert "patient" not in words
+
+
+def test_heat_with_a_unit_has_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = texts(monkeypatch)
+    batch, explanation = study()
+    draw(batch, replace(explanation, method="integrated_gradients"), 0, "ct")
+    assert "heat: log-odds, were the whole image so" in written
+    assert not {"none", "most", "against", "for"} & set(written)
 
 
 def test_the_lowest_grade_is_at_most_and_a_title_stands_above(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,7 @@ from mailnet.evaluation.hiding import plan_predictions, predict_hidden
 from mailnet.evaluation.inputs import load_studies, results_folder
 from mailnet.evaluation.predictions import prediction_table
 from mailnet.evaluation.reliability import Wanted, fit_reliability, reliability_tables, selective_tables
+from mailnet.evaluation.subgroups import subgroups_of
 from mailnet.evaluation.tables import Measure, modality_tables, plan_shares, subgroup_tables
 from mailnet.evaluation.uncertainty import measure_draws, uncertainty_columns, uncertainty_tables
 from mailnet.files import read_json, replacing, write_json, write_text
@@ -133,7 +134,7 @@ def evaluate(
         "data": {
             "groups": int(data.frame["group"].nunique()),
             "modalities": {name: int(present.sum()) for name, present in data.present.items()},
-            "subgroups": {column: int(data.frame[f"subgroup:{column}"].nunique()) for column in data.config.subgroups},
+            "subgroups": {column: len(np.unique(of.values)) for column, of in subgroups_of(data).items()},
             "bad": len(set(data.bad_rows)),
         },
         "settings": settings.model_dump(mode="json"),
@@ -169,6 +170,7 @@ def _fit(
     cache: str | Path | None,
 ) -> Reliability:
     """Fit what is wanted on the run's validation studies, and write it into its bundle."""
+    wanted.check()
     data = load_studies(predictor, run, None, "val", data_root, skip_bad=skip_bad, cache=cache)
     with progress("Predicting validation studies", len(data)) as advance:
         raw = _predict(predictor, data, advance, np.arange(len(data)), ())

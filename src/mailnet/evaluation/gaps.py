@@ -9,6 +9,7 @@ import numpy as np
 
 from mailnet.data.config import EvaluationConfig
 from mailnet.data.study import StudyData
+from mailnet.evaluation.subgroups import subgroups_of
 from mailnet.metrics import weighted_metric
 from mailnet.trust.fairness import measure_gap
 
@@ -26,20 +27,18 @@ def gap_tables(
         settings: Draws of the intervals, bins and seed.
     """
     patients = data.frame["group"].to_numpy(dtype=str)
-    return {
-        column: {
-            task: {
-                name: measure_gap(
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for column, of in subgroups_of(data).items():
+        found[column] = {task: {} for task in data.tasks}
+        for task, spec in data.tasks.items():
+            for name in COMPARED:
+                gap = measure_gap(
                     weighted_metric(name, probabilities[task], data.labels[task], spec, bins=settings.bins),
-                    data.frame[f"subgroup:{column}"].astype(str).to_numpy(),
+                    of.values,
                     patients=patients,
                     bootstrap=settings.bootstrap,
                     permutations=settings.bootstrap,
                     seed=settings.seed,
                 ).as_dict()
-                for name in COMPARED
-            }
-            for task, spec in data.tasks.items()
-        }
-        for column in data.config.subgroups
-    }
+                found[column][task][name] = {**gap, **{key: of.ordered(gap[key]) for key in ("groups", "left_out")}}
+    return found

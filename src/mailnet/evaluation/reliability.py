@@ -10,6 +10,8 @@ import numpy as np
 
 from mailnet.bundle.reliability import REORDERING, Reliability, least_confidence
 from mailnet.data.study import StudyData
+from mailnet.errors import ConfigError
+from mailnet.evaluation.subgroups import Subgroups, subgroups_of
 from mailnet.evaluation.tables import Measure, labelled
 from mailnet.specs import TaskSpec
 from mailnet.trust.abstain import abstain_threshold
@@ -43,6 +45,16 @@ class Wanted:
 
     def __bool__(self) -> bool:
         return self.calibration is not None or self.alphas is not None or self.risk is not None
+
+    def check(self) -> None:
+        """Raise ConfigError where a number is out of range, which is best known before anything is predicted."""
+        chances = [("alpha (--conformal)", alpha) for alpha in self.alphas or ()]
+        chances += [] if self.risk is None else [("risk (--abstain-at-risk)", self.risk)]
+        for name, value in chances:
+            if not 0 < value < 1:
+                raise ConfigError(
+                    f"{name} must be between 0 and 1, got {value}", remedy="See 'mailnet evaluate --help'"
+                )
 
 
 def fit_reliability(
@@ -125,7 +137,8 @@ def reliability_tables(
         threshold, promise, and what it comes to on the measured studies).
     """
     rows, patients = np.arange(len(data)), _patients(data)
-    columns = {name: data.frame[f"subgroup:{name}"].astype(str).to_numpy() for name in data.config.subgroups}
+    groups = subgroups_of(data)
+    columns = {name: of.values for name, of in groups.items()}
     calibration = {}
     for task, one in reliability.calibrators.items():
         several = {"before": raw, "after": calibrated}
@@ -146,19 +159,24 @@ def reliability_tables(
                 "by": one.by,
                 "promise": one.promise,
                 "notes": list(one.notes),
-                "measured": measure_sets(one, values, labels, patients=patients, subgroups=columns).as_dict(),
+                "measured": _in_order(
+                    measure_sets(one, values, labels, patients=patients, subgroups=columns).as_dict(), groups
+                ),
                 "divisions": {
-                    by or "all": measure_coverage(
-                        values,
-                        labels,
-                        data.tasks[task],
-                        one.alpha,
-                        one.score,
-                        by=by,
-                        patients=patients,
-                        subgroups=columns,
-                        divisions=DIVISIONS,
-                    ).as_dict()
+                    by or "all": _in_order(
+                        measure_coverage(
+                            values,
+                            labels,
+                            data.tasks[task],
+                            one.alpha,
+                            one.score,
+                            by=by,
+                            patients=patients,
+                            subgroups=columns,
+                            divisions=DIVISIONS,
+                        ).as_dict(),
+                        groups,
+                    )
                     for by in (None, "class")
                 },
             }
@@ -173,6 +191,11 @@ def reliability_tables(
             for task, one in reliability.abstentions.items()
         },
     }
+
+
+def _in_order(coverage: dict[str, Any], groups: Mapping[str, Subgroups]) -> dict[str, Any]:
+    """Return what was measured of sets, bands of a number from low to high."""
+    return {**coverage, "subgroups": {name: groups[name].ordered(of) for name, of in coverage["subgroups"].items()}}
 
 
 def selective_tables(data: StudyData, probabilities: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from mailnet.data.study import StudyData
 from mailnet.evaluation.hiding import Answers, Hidden, leave_out, show_only
+from mailnet.evaluation.subgroups import subgroups_of
 
 SMALL_GROUP = 30
 MOST_VALUES = 20
@@ -37,12 +38,14 @@ def subgroup_tables(
     Of a column with more than 20 values the 20 commonest; how many there are stands under ``data`` of the evaluation.
     """
     tables: dict[str, dict[str, dict[str, Any]]] = {}
-    for column in data.config.subgroups:
-        values = data.frame[f"subgroup:{column}"].astype(str).replace("", NO_VALUE)
-        common = values.value_counts().index[:MOST_VALUES]
+    for column, of in subgroups_of(data).items():
+        values = np.where(of.values == "", NO_VALUE, of.values)
+        names, counts = np.unique(values, return_counts=True)
+        common = set(names[np.argsort(-counts, kind="stable")[:MOST_VALUES]].tolist())
         tables[column] = {
-            str(value): _tasks(data, probabilities, measured, np.flatnonzero((values == value).to_numpy()))
-            for value in sorted(common)
+            name: _tasks(data, probabilities, measured, np.flatnonzero(values == name))
+            for name in [NO_VALUE, *of.order]
+            if name in common
         }
     return tables
 

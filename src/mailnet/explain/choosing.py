@@ -72,7 +72,8 @@ def choose_of_run(
     if studies:
         rows = [frame.index[frame["id"] == name] for name in studies]
         if missing := [name for name, found in zip(studies, rows, strict=True) if not len(found)]:
-            raise DataError("is not in the study's tables", study=missing[0], remedy="Name it as its column 'id' does")
+            named = f"its column '{config.id}' does" if config.id else "'row 7', by its row in the table counted from 1"
+            raise DataError("is not in the study's tables", study=missing[0], remedy=f"Name it as {named}")
         places = [int(found[0]) for found in rows]
     else:
         inside = np.flatnonzero(np.ones(len(frame), bool) if split == "all" else (frame["split"] == split).to_numpy())

@@ -21,6 +21,7 @@ from mailnet.explain.columns import column_features
 from mailnet.explain.explaining import explain
 from mailnet.explain.explanation import Explanation
 from mailnet.explain.overlay import draw_explanation, write_picture
+from mailnet.explain.score import class_probability, in_unit
 from mailnet.explain.shapley import Contributions, column_shares, modality_shares
 from mailnet.files import read_json, write_json
 from mailnet.nn.batch import Batch
@@ -196,6 +197,9 @@ def _written(
     write_picture(out / picture, drawn)
     target = int(found.explanation.target[place])
     score = found.explanation.score
+    # Of the answer as it is given, calibrated, which is what the worth of modalities and columns adds up to.
+    asked = torch.as_tensor(probabilities)[None].double()
+    said = class_probability(spec, asked, found.explanation.target[place : place + 1].cpu())
     return {
         "row": row,
         "task": spec.name,
@@ -203,7 +207,8 @@ def _written(
         "target": spec.classes[target],
         "probabilities": dict(zip(spec.classes, map(float, probabilities), strict=True)),
         "truth": truth,
-        "log_odds": None if score is None else float(score[place]),
+        "log_odds": float(in_unit(said, "log_odds")),
+        "score": None if score is None else float(score[place]),
         "maps": {
             name: float(total[place])
             for name, total in found.explanation.totals().items()

@@ -25,6 +25,12 @@ from mailnet.specs import ModalitySpec, TaskSpec
 ACROSS = 4  # images beside one another
 CELL = 2.7  # inches
 DPI = 110
+# What the numbers of a heat map mean, by method; those of other methods mean nothing but more and less.
+HEAT_UNITS = {
+    "integrated_gradients": "log-odds, were the whole image so",
+    "occlusion": "log-odds lost with a window",
+    "emcam": "attention, relative to its mean",
+}
 STYLE: Any = {"font.size": 9, "text.parse_math": False, "axes.titlesize": 9, "savefig.facecolor": "white"}
 
 
@@ -72,7 +78,7 @@ def draw_explanation(
         shares: Modality -> what it is worth, as its Shapley value, for a chart of its own.
         planes: Image -> number of neighbouring planes that its channels are made of, where these are more than one.
         masks: Image or volume -> (H, W) or (D, H, W) bool, of which the outline is drawn.
-        unit: Of the explanation.
+        unit: Of the bars.
         opacity: Of the highest values, in [0, 1].
 
     Returns:
@@ -106,7 +112,7 @@ def draw_explanation(
         if panels:
             grid = parts[0].subplots(2 * blocks, across, squeeze=False)
             _draw_images(grid, panels, top, explanation.signed, opacity)
-            _colour_bar(parts[0], grid, top, explanation.signed, opacity, unit)
+            _colour_bar(parts[0], grid, top, explanation, opacity)
         if bars:
             grid = parts[1].subplots(math.ceil(len(bars) / across), across, squeeze=False)
             for axes in grid.flat[len(bars) :]:
@@ -197,15 +203,21 @@ def _draw_images(grid: Any, panels: Sequence[_Panel], top: float, signed: bool, 
                     axes.contour(panel.mask, levels=[0.5], colors=colour, linewidths=width)
 
 
-def _colour_bar(part: Any, grid: Any, top: float, signed: bool, opacity: float, unit: str) -> None:
+def _colour_bar(part: Any, grid: Any, top: float, explanation: Explanation, opacity: float) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
     if top == 0:
         return
+    signed, unit = explanation.signed, HEAT_UNITS.get(explanation.method)
     scale = ScalarMappable(Normalize(-top if signed else 0, top), colour_map(signed, opacity))
     axes = [one for one in grid.flat if one.figure is not None]
-    bar = part.colorbar(scale, ax=axes, shrink=0.9, aspect=30, extend="both" if signed else "max", label=unit)
+    label = f"heat: {unit}" if unit else "heat: no unit, one scale for all images"
+    bar = part.colorbar(scale, ax=axes, shrink=0.9, aspect=30, extend="both" if signed else "max", label=label)
+    if unit is None and signed:
+        bar.set_ticks([-top, 0, top], labels=["against", "0", "for"])
+    elif unit is None:
+        bar.set_ticks([0, top], labels=["none", "most"])
     bar.ax.set_facecolor("0.5")  # as on grey
 
 
