@@ -162,12 +162,19 @@ def exchanged(bench: Bench) -> Iterator[dict[str, Any]]:
 
 
 def strangers(bench: Bench) -> Iterator[dict[str, Any]]:
-    """Measure studies whose modality is another test study's, as it is."""
+    """Measure studies of several images, one of which is that of another test study drawn at random."""
+    present = bench.batch.present
     for name in bench.images:
-        rows = bench.batch.present[name].nonzero()[:, 0]
-        if len(rows) > 1 and any(len(bench.images) > 1 and bench.batch.present[other][rows].any()
-                                 for other in bench.images if other != name):  # fmt: skip
-            given = bench.batch.inputs[name][rows.roll(1)]
+        beside = [present[other] for other in bench.images if other != name]
+        rows = (
+            (present[name] & torch.stack(beside).any(0)).nonzero()[:, 0]
+            if beside
+            else torch.zeros(0, dtype=torch.int64)
+        )
+        if len(rows) > 1:
+            drawn = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))]
+            # In a ring of random order, so that none has its own.
+            rows, given = drawn, bench.batch.inputs[name][drawn.roll(1)]
             yield bench.measure("of another patient", f"{name} of another patient", name, given, rows)
 
 
