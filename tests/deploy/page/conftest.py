@@ -10,9 +10,12 @@ import pytest
 from page_driver import Driver
 from page_files import write_png, write_series
 from page_server import Service, serve
-from playwright.sync_api import Browser, Error, sync_playwright
+from playwright.sync_api import Browser, Error, expect, sync_playwright
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+expect.set_options(timeout=15_000)  # for machines that are busy
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +49,7 @@ def service(_running: Service) -> Service:
 @pytest.fixture(scope="session")
 def _driver(browser: Browser, _running: Service) -> Driver:
     context = browser.new_context()
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(15_000)
     return Driver(context.new_page(), _running)
 
 

@@ -36,8 +36,25 @@ MODELS: list[dict[str, Any]] = [
         "modalities": {"ct": {"kind": "volume", "channels": 1, "size": [8, 32, 32]}},
         "tasks": {"findings": {"kind": "multilabel", "classes": ["nodule", "effusion", "fracture"]}},
         "alpha": 0.05,
-        "noise": "mean",
+        "noise": {"kind": "mean", "draws": 10, "seed": None},
         "explains": ["layer_cam"],
+        "research_use_only": True,
+    },
+    {
+        "name": "omics",
+        "study": "omics",
+        "modalities": {
+            "rna": {
+                "kind": "tabular",
+                "channels": 60,
+                "size": None,
+                "columns": [{"name": f"ENSG{k}", "kind": "numeric"} for k in range(60)],
+            }
+        },
+        "tasks": {"subtype": {"kind": "multiclass", "classes": ["luminal", "basal"]}},
+        "alpha": None,
+        "noise": None,
+        "explains": [],
         "research_use_only": True,
     },
 ]
@@ -45,6 +62,7 @@ MODELS: list[dict[str, Any]] = [
 FULL = {
     "pathology": {"benign": 0.137, "malignant": 0.863},
     "birads": {"2": 0.02, "3": 0.09, "4": 0.52, "5": 0.37},
+    "subtype": {"luminal": 0.9996, "basal": 0.0004},
     "findings": {"nodule": 0.91, "effusion": 0.48, "fracture": 0.0002},
 }
 LESS = {
@@ -73,8 +91,7 @@ def prediction(model: str, given: set[str], study: str, without: bool) -> dict[s
         name: {
             "predicted": "nodule" if name == "findings" else max(FULL[name], key=lambda label: FULL[name][label]),
             "probabilities": FULL[name],
-            "set": SETS[name],
-            "answered": name != "birads",
+            **({"set": SETS[name], "answered": name != "birads"} if name in SETS else {}),
         }
         for name in spec["tasks"]
     }

@@ -102,6 +102,13 @@ class Driver:
         digest, colour = self.canvas(name).evaluate(DIGEST)
         return int(digest), float(colour)
 
+    def changed(self, name: str, before: tuple[int, float]) -> tuple[int, float]:
+        """Wait until a canvas shows something else than before, and return what ``pixels`` says of it."""
+        for _ in range(300):
+            if (now := self.pixels(name)) != before:
+                return now
+        raise AssertionError(f"the image of {name} has not changed")
+
     def slide(self, name: str, label: str, value: float) -> None:
         """Move a slider of a view."""
         self.view(name).get_by_role("slider", name=label).fill(str(value))

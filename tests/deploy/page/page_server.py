@@ -162,7 +162,8 @@ def _shown(values: np.ndarray) -> dict[str, Any]:
 
 def _predict(asked: Asked) -> dict[str, Any]:
     table = json.loads(asked.form["table"][0]) if "table" in asked.form else {}
-    given = set(_images(asked)) | ({"clinical"} if table else set())
+    tables = {"breast": "clinical", "omics": "rna"}
+    given = set(_images(asked)) | ({tables[asked.query["model"]]} if table else set())
     return prediction(asked.query["model"], given, asked.form.get("id", ["study"])[0], "without" in asked.query)
 
 

@@ -142,3 +142,33 @@ def test_a_dicom_study_is_answered_in_dicom(opened: Driver, files: Files) -> Non
     opened.load("left", files["left"])
     opened.predict()
     expect(opened.page.get_by_role("button", name="Save as DICOM")).to_have_count(0)  # of pictures there is none
+
+
+def test_a_table_of_many_columns_comes_from_a_file(opened: Driver, tmp_path: Path) -> None:
+    opened.page.get_by_role("combobox", name="Model").select_option("omics")
+    expect(opened.page.locator(".view")).to_have_count(0)
+    path = tmp_path / "rna.csv"
+    for text in (
+        "patient,ENSG0,ENSG7,ENSG8\nA,1.5,-2,\n",
+        '{"ENSG0": 1.5, "ENSG7": "-2", "other": 3}',
+        "ENSG0\t1.5\nENSG7\t-2\n",
+    ):
+        path.write_text(text)
+        opened.page.get_by_label("File with the values of rna").set_input_files(path)
+        expect(opened.page.locator("#inputs [role=status]")).to_have_text("2 of 60 columns given")
+        result = opened.predict()
+        assert json.loads(opened.service.last("/v1/predict").form["table"][0]) == {"ENSG0": 1.5, "ENSG7": -2}
+        opened.page.get_by_role("button", name="New study").click()
+        expect(result).to_be_hidden()
+    path.write_text("a,b,c\n1,2,3\n")
+    opened.page.get_by_label("File with the values of rna").set_input_files(path)
+    expect(opened.page.locator("#inputs .problem")).to_contain_text("none of the model's columns")
+    path.write_text("ENSG1,ENSG2\n1,high\n")
+    opened.page.get_by_label("File with the values of rna").set_input_files(path)
+    expect(opened.page.locator("#inputs .problem")).to_contain_text("'high' is not a number")
+    path.write_text("ENSG1,1\n")
+    opened.page.get_by_label("File with the values of rna").set_input_files(path)
+    result = opened.predict()
+    expect(result.locator(".answer")).to_have_text("luminal> 99.9 %")
+    expect(result).to_contain_text("This model has no prediction sets")
+    expect(opened.page.locator("#explain")).to_be_hidden()

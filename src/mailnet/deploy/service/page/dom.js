@@ -73,6 +73,9 @@ export function list(names, last = "or") {
   return `${names.slice(0, -1).join(", ")} ${last} ${names[names.length - 1]}`;
 }
 
+/** Join texts as sentences. */
+export const sentences = (texts) => texts.filter(Boolean).map((text) => `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`).join(" ");
+
 /** Put a file's size in words. */
 export function bytes(count) {
   if (count < 1024) return `${count} B`;

@@ -1,7 +1,7 @@
 /** The page: which model, which files, and what is asked of the service. */
 
 import * as api from "./api.js";
-import { byId, h, icon, problem } from "./dom.js";
+import { byId, h, icon, problem, sentences } from "./dom.js";
 import { askToken, askWhere, startDialogs } from "./dialogs.js";
 import { Explaining } from "./explain.js";
 import { byName, droppedFiles, hasFiles } from "./files.js";
@@ -77,7 +77,7 @@ async function filesChanged(view) {
   } catch (error) {
     if (error.name === "AbortError" || stop.signal.aborted) return;
     view.refuse(error);
-    say(`${view.name}: ${error.message} ${error.remedy || ""}`);
+    say(sentences([error.message.startsWith(view.name) ? error.message : `${view.name}: ${error.message}`, error.remedy]));
   }
 }
 

@@ -1,6 +1,6 @@
 /** The answer to a study: bars, sets, words, warnings, and what it would be without each modality. */
 
-import { confidence, h, icon, list, percent } from "./dom.js";
+import { confidence, h, icon, list, percent, sentences } from "./dom.js";
 
 /** Return the elements of a result. @param {object} answer Of /v1/predict. @param {object} model Of /v1/models. */
 export function showResult(answer, model) {
@@ -30,18 +30,12 @@ const named = (task, spec) => (single(spec) ? task.predicted : list(task.predict
 function warnings(study, model) {
   const found = foreign(study).map(([name, one]) => [
     `${name} is unlike what the model was trained on (p = ${one.p < 0.001 ? "< 0.001" : one.p.toFixed(3)}).`,
-    [...findings(one.findings), "The answer may be wrong without looking unsure."].join(" "),
+    sentences([...(one.findings || []), "The answer may be wrong without looking unsure."]),
   ]);
   const { absent } = study;
   if (absent.length) found.push([`${list(absent, "and")} ${absent.length > 1 ? "are" : "is"} absent.`, "The model answers from the rest."]);
   if (Object.keys(model.modalities).length === absent.length) found.push(["Nothing was given.", "The answer is no more than how often each class occurred in training."]);
   return h("div", { class: "warnings" }, ...found.map(([what, more]) => h("div", { class: "warning" }, icon("warn"), h("p", {}, h("strong", {}, what), " ", more))));
-}
-
-// Findings are sentences, or what was found by name.
-function findings(found) {
-  const texts = Array.isArray(found) ? found : Object.values(found || {});
-  return texts.map((text) => (typeof text === "string" ? text : JSON.stringify(text))).map((text) => `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`);
 }
 
 function answerOf(name, task, spec, alpha) {

@@ -79,29 +79,38 @@ export class Tables {
     file.addEventListener("change", async () => {
       if (!file.files.length) return;
       try {
-        const given = parse(await file.files[0].text());
+        const given = parse(await file.files[0].text(), known);
         let found = 0;
         for (const column of known.keys()) this.values.delete(column);
         for (const [key, value] of given) {
           const column = known.get(key);
           if (!column || value === "" || value === null) continue;
-          this.values.set(key, column.kind === "categorical" ? value : Number(value));
+          this.values.set(key, column.kind === "categorical" ? String(value) : numberOf(value, key));
           found += 1;
         }
         if (!found) throw new Problem("The file has none of the model's columns.", `It needs names such as '${columns[0].name}', as a JSON object or as CSV.`);
         count.replaceChildren(`${found} of ${columns.length} columns given`);
       } catch (error) {
+        for (const column of known.keys()) this.values.delete(column);
         count.replaceChildren(problem(error instanceof Problem ? error : new Problem("The file cannot be read.", "Give a JSON object (column: value), or CSV with a line of names and a line of values.")));
       }
+      file.value = ""; // the same file may be opened again
       this.changed();
     });
     return h("fieldset", {}, h("legend", {}, name), h("p", {}, `${columns.length} columns, from a file: JSON, or CSV with a line of names and one of values.`), file, count);
   }
 }
 
-/** Return [column, value] pairs of a JSON object, of two lines of CSV, or of lines of name and value. */
-function parse(text) {
+function numberOf(value, name) {
+  const number = Number(value);
+  if (!Number.isFinite(number)) throw new Problem(`'${value}' is not a number.`, `Mend '${name}' in the file, or leave it empty where it is unknown.`);
+  return number;
+}
+
+/** Return [column, value] pairs of a JSON object, of CSV with a line of names, or of lines of name and value. */
+function parse(text, known) {
   if (text.trim().startsWith("{")) return Object.entries(JSON.parse(text));
   const rows = text.trim().split(/\r?\n/).map((line) => line.split(/[\t;,]/).map((cell) => cell.trim().replace(/^"(.*)"$/, "$1")));
-  return rows.length === 2 && rows[0].length > 2 ? rows[0].map((name, k) => [name, rows[1][k] ?? ""]) : rows.map(([name, value = ""]) => [name, value]);
+  const count = (names) => names.filter((name) => known.has(name)).length;
+  return rows.length === 2 && count(rows[0]) > count(rows.map(([name]) => name)) ? rows[0].map((name, k) => [name, rows[1][k] ?? ""]) : rows.map(([name, value = ""]) => [name, value]);
 }
