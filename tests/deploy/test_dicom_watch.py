@@ -114,7 +114,7 @@ def test_a_lost_ledger_answers_nothing_twice_that_lies_there(hospital: Hospital)
 def test_what_was_prepared_is_delivered_by_the_next(hospital: Hospital, delivered: bool) -> None:
     send(hospital.inbox, 1)
     watcher = hospital.watcher()
-    finish = watcher._finish
+    finish = watcher._outbox._finish
 
     def die(name: str) -> None:
         if delivered:
@@ -123,7 +123,7 @@ def test_what_was_prepared_is_delivered_by_the_next(hospital: Hospital, delivere
             watcher._ledger.prepared(name, [])
         raise KeyboardInterrupt
 
-    watcher._finish = die  # type: ignore[method-assign]
+    watcher._outbox._finish = die  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
         hospital.settle(watcher)
     assert hospital.results() == []
@@ -245,7 +245,10 @@ def test_clean_clears_only_what_was_answered(hospital: Hospital) -> None:
     send(hospital.inbox, 1)  # sent again, it is the same and no news
     hospital.settle(watcher)
     assert list(hospital.inbox.iterdir()) == [left]
-    assert watcher.counts.as_dict() == {"done": 1, "failed": 1, "late": 0}
+    late = send(hospital.inbox, 1, image=1)  # in no answer, so it is not thrown away
+    hospital.settle(watcher)
+    assert sorted(hospital.inbox.iterdir()) == sorted([left, late])
+    assert watcher.counts.as_dict() == {"done": 1, "failed": 1, "late": 1}
 
 
 def test_two_watchers_of_one_outbox_are_one_too_many(hospital: Hospital) -> None:

@@ -8,7 +8,6 @@ someone has taken the results away since, and what is not ``prepared`` is made a
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -141,16 +140,20 @@ class Ledger:
         with self._writing():
             self._put(study, "failed", fingerprint, " ".join(reason.split()))
 
-    def add_late(self, study: str, instances: Collection[str]) -> int:
-        """Note the objects of an answered study, and return how many of them are new."""
-        known = {row[0] for row in self._base.execute("SELECT instance FROM instances WHERE study = ?", (study,))}
-        new = sorted(set(instances) - known)
+    def add_late(self, study: str, instances: Collection[str]) -> tuple[int, set[str]]:
+        """Note which objects of an answered study its answer is not of.
+
+        Returns:
+            How many of them are new, and those that the answer is of.
+        """
+        rows = self._base.execute("SELECT instance, late FROM instances WHERE study = ?", (study,)).fetchall()
+        new = sorted(set(instances) - {instance for instance, _ in rows})
         if new:
             with self._writing():
                 self._base.executemany(
                     "INSERT INTO instances (study, instance, late) VALUES (?, ?, 1)", [(study, one) for one in new]
                 )
-        return len(new)
+        return len(new), {instance for instance, late in rows if not late}
 
     def _put(self, study: str, status: Status, fingerprint: str | None = None, reason: str | None = None) -> None:
         self._base.execute(
@@ -172,17 +175,6 @@ class Ledger:
         except sqlite3.OperationalError as error:
             remedy = "Free space; given again, the command goes on where it was"
             raise RunError(f"cannot be written ({error})", file=self.file, remedy=remedy) from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Make what was renamed in a folder outlast a loss of power, where the system can."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _now() -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -12,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from mailnet.deploy.dicom.inbox import Inbox, Instance, StudyFiles
-from mailnet.deploy.dicom.ledger import Ledger, sync_folder
+from mailnet.deploy.dicom.outbox import Outbox
 from mailnet.deploy.dicom.rules import Rules
 from mailnet.errors import ConfigError, DataError, MailnetError, RunError
-from mailnet.files import write_text
 
 if TYPE_CHECKING:
     from mailnet.deploy.dicom.results import Results
@@ -23,8 +20,6 @@ if TYPE_CHECKING:
 Answer: TypeAlias = "Callable[[dict[str, list[Instance]], Path], Results]"  # modality -> images, a folder to work in
 Say = Callable[[str], None]
 
-PRIVATE = ".mailnet"  # folder in OUT of the ledger and of results that are not delivered yet
-FAILURES = "failures.txt"
 TRIES = 8  # of a study during which the process dies; a kill of many at random is no fault of the study
 
 
@@ -55,7 +50,7 @@ class Watcher:
         rules: Which images are which modality.
         answer: Makes the results of a study, files that are written as they are.
         quiet: Seconds during which nothing of a study must have changed before it counts as whole.
-        clean: Delete the files of a study from the inbox once its results are delivered.
+        clean: Delete the files of a study from the inbox once its results are delivered; those that come late stay.
         say: Is told what happens, a line each, without any patient's data.
         clock: Seconds, for tests.
 
@@ -82,15 +77,14 @@ class Watcher:
         if source == target or source in target.parents or target in source.parents:
             raise ConfigError("lies in the folder that is watched, or the reverse", file=outbox, remedy="Move it")
         self.rules, self.counts = rules, Counts()
-        self._inbox, self._out, self._answer = Inbox(source, rules), target, answer
+        self._inbox, self._answer = Inbox(source, rules), answer
         self._quiet, self._clean, self._say, self._clock = quiet, clean, say, clock
         self._seen: dict[str, tuple[str, float]] = {}
         self._settled: dict[str, str] = {}
-        self._listed: list[str] | None = None
-        self._private = target / PRIVATE
-        self._ledger = Ledger(self._private / "ledger.sqlite")
-        os.chmod(self._private, 0o700)
-        self._recover()
+        self._outbox = Outbox(target)
+        self._ledger = self._outbox.ledger
+        for name in self._outbox.recover():
+            self._say(f"{name}: answered before the last stop, delivered now")
 
     def close(self) -> None:
         """Let go of the outbox."""
@@ -151,7 +145,7 @@ class Watcher:
 
     def _handle(self, study: StudyFiles, tries: int) -> None:
         name, began = study.study, time.monotonic()
-        if (self._out / name).exists():  # the ledger was lost, the results were not
+        if self._outbox.has(name):  # the ledger was lost, the results were not
             self._ledger.done(name, study.instances)
             return
         try:
@@ -164,91 +158,47 @@ class Watcher:
             series = study.series(self.rules)
             self._ledger.trying(name)
             results = self._answered(name, series)
-        except MailnetError as error:
-            if isinstance(error, (ConfigError, RunError)):
-                self._ledger.spare(name)
-                raise
+            self._outbox.deliver(name, study.instances, results)
+        except DataError as error:
             self._fail(study, error)
             return
-        self._deliver(name, study, results)
-        self._list_failures()  # it may have been one of them
+        except MailnetError:  # no fault of the study
+            self._ledger.spare(name)
+            raise
+        self._outbox.list_failures()  # it may have been one of them
         self.counts.done += 1
         self._say(f"{name}: answered in {time.monotonic() - began:.1f} s ({sum(map(len, series.values()))} images)")
         self._after(study)
 
     def _answered(self, name: str, series: dict[str, list[Instance]]) -> Results:
-        work = self._private / "work" / name
-        work.mkdir(parents=True, exist_ok=True)
         try:
-            return self._answer(series, work)
-        except (MailnetError, KeyboardInterrupt):
+            with self._outbox.work(name) as work:
+                return self._answer(series, work)
+        except MailnetError:
             raise
         except OSError as error:
-            self._ledger.spare(name)
             remedy = "Given again, the command goes on where it was"
-            raise RunError(f"cannot be read or written ({error.strerror})", file=work, remedy=remedy) from None
+            raise RunError(f"cannot be read or written ({error.strerror})", remedy=remedy) from None
         # A fault of ours must not end the watch for all other studies; its text may hold values of headers.
         except Exception as error:
             remedy = "This looks like a fault of mailnet: try the study with 'mailnet predict --debug'"
             raise DataError(f"cannot be answered ({type(error).__name__})", remedy=remedy) from None
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-
-    def _deliver(self, name: str, study: StudyFiles, results: Results) -> None:
-        staged = self._staged(name)
-        shutil.rmtree(staged, ignore_errors=True)
-        try:
-            staged.mkdir(parents=True)
-            for file, content in results:
-                with (staged / file).open("xb") as written:
-                    written.write(content)
-                    written.flush()
-                    os.fsync(written.fileno())
-            sync_folder(staged)
-            sync_folder(staged.parent)
-        except OSError as error:
-            self._ledger.spare(name)
-            shutil.rmtree(staged, ignore_errors=True)
-            remedy = "Free space; given again, the command goes on where it was"
-            raise RunError(f"cannot be written ({error.strerror})", file=self._out, remedy=remedy) from error
-        self._ledger.prepared(name, study.instances)
-        self._finish(name)
-
-    def _finish(self, name: str) -> None:
-        """Deliver what is prepared; where nothing is there, it has been delivered."""
-        staged = self._staged(name)
-        if staged.is_dir():
-            try:
-                staged.rename(self._out / name)
-                sync_folder(self._out)
-            except OSError as error:
-                remedy = "Correct the folder's rights; given again, the command goes on where it was"
-                raise RunError(f"cannot be written ({error.strerror})", file=self._out, remedy=remedy) from error
-        self._ledger.done(name)
-
-    def _recover(self) -> None:
-        for entry in self._ledger.entries("prepared"):
-            self._finish(entry.study)
-            self._say(f"{entry.study}: answered before the last stop, delivered now")
-        for folder in ("work", "staged"):
-            shutil.rmtree(self._private / folder, ignore_errors=True)
-        self._list_failures()
 
     def _after(self, study: StudyFiles) -> None:
         """Note what came after a study was answered, and clear the inbox where that is wanted."""
-        if late := self._ledger.add_late(study.study, study.instances):
+        late, answered = self._ledger.add_late(study.study, study.instances)
+        if late:
             self.counts.late += late
             self._say(f"{study.study}: {late} more came after it was answered; the answer stays")
         self._settled[study.study] = study.fingerprint
         if self._clean:
             try:
-                for one in study.instances.values():
-                    Path(one.path).unlink(missing_ok=True)
+                for name in answered & set(study.instances):
+                    Path(study.instances[name].path).unlink(missing_ok=True)
             except OSError as error:
                 remedy = "Correct its rights, or leave out --clean"
-                raise RunError(
-                    f"cannot be cleared ({error.strerror})", file=self._inbox.folder, remedy=remedy
-                ) from None
+                folder = self._inbox.folder
+                raise RunError(f"cannot be cleared ({error.strerror})", file=folder, remedy=remedy) from None
 
     def _fail(self, study: StudyFiles, error: MailnetError) -> None:
         # Without the file, whose name may be the patient's.
@@ -258,13 +208,4 @@ class Watcher:
         self._ledger.failed(study.study, study.fingerprint, reason)
         self.counts.failed += 1
         self._say(f"{study.study}: {reason}")
-        self._list_failures()
-
-    def _list_failures(self) -> None:
-        lines = [f"{entry.changed}\t{entry.study}\t{entry.reason}\n" for entry in self._ledger.entries("failed")]
-        if lines != self._listed:
-            write_text(self._out / FAILURES, "".join(lines))
-            self._listed = lines
-
-    def _staged(self, name: str) -> Path:
-        return self._private / "staged" / name
+        self._outbox.list_failures()
