@@ -15,6 +15,7 @@ from arrived import name_of, send, study_uid
 import mailnet as library
 from dicom_files import SECRETS, write
 from factory import Command
+from mailnet.bundle.weights import weights_digest
 from mailnet.deploy.dicom import Wanted, dicom_results, facts_of
 from mailnet.errors import ConfigError, DataError
 from runs import MakeRun
@@ -80,7 +81,8 @@ def test_results_of_a_prediction_that_was_made_already(run: Path, tmp_path: Path
     predictor = library.load(run)
     row: dict[str, Any] = {"ct": str(send(tmp_path, 1)), "age": 40, "site": "north"}
     prediction = predictor.predict(row).as_dicts()[0]
-    facts = facts_of(predictor, run)
+    facts = facts_of(predictor)
+    assert facts.weights == weights_digest(run)
     given = dict(dicom_results(predictor, facts, row, {"ct": [row["ct"]]}, prediction=prediction))
     made = dict(dicom_results(predictor, facts, row, {"ct": [row["ct"]]}))
     names = [pydicom.dcmread(io.BytesIO(one["report.dcm"])).SOPInstanceUID for one in (given, made)]
@@ -90,7 +92,7 @@ def test_results_of_a_prediction_that_was_made_already(run: Path, tmp_path: Path
 
 def test_what_cannot_be_made(run: Path, tmp_path: Path) -> None:
     predictor = library.load(run)
-    facts = facts_of(predictor, run)
+    facts = facts_of(predictor)
     row = {"ct": str(send(tmp_path, 1))}
     with pytest.raises(ConfigError, match="task"):
         dicom_results(predictor, facts, row, {"ct": [row["ct"]]}, wanted=Wanted("sc", ("gender",)))

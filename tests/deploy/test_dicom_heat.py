@@ -16,9 +16,9 @@ from dicom_files import write, write_series
 from mailnet.data.config import ImageConfig, PixelConfig, VolumeConfig
 from mailnet.data.images import load_image
 from mailnet.data.preprocess import to_unit
-from mailnet.deploy.dicom import results_of
+from mailnet.deploy.dicom import headers_of, results_of
 from mailnet.deploy.dicom.heat import Heat
-from mailnet.deploy.dicom.native import to_native
+from mailnet.deploy.dicom.native import read_source
 
 PLACED: dict[str, Any] = {"FrameOfReferenceUID": "1.2.3.77"}
 WINDOW = {"center": 76.0, "width": 2200.0}
@@ -54,7 +54,7 @@ def test_what_the_network_sees_comes_back_to_its_place(tmp_path: Path, name: str
     files = [str(path) for path in sorted(series.iterdir())]
     seen = to_unit(load_image(str(series), section))
     heat = seen[len(seen) // 2]
-    native = to_native(heat, files, section)
+    native = read_source(files, section).native(heat)
     assert native is not None
     for plane, (header, _) in enumerate(native.planes):
         own = pydicom.dcmread(next(f for f in files if pydicom.dcmread(f).SOPInstanceUID == header.SOPInstanceUID))
@@ -70,7 +70,7 @@ def test_what_the_network_sees_comes_back_to_its_place(tmp_path: Path, name: str
 def test_a_plane_across_the_files_has_no_place_in_them(tmp_path: Path) -> None:
     series = write_series(tmp_path / "ct", smooth(10, 50, 40), **PLACED)
     section = ImageConfig(size=(16, 16), slice="middle", plane="coronal", window=WINDOW)
-    assert to_native(np.ones((16, 16), np.float32), [str(one) for one in series.iterdir()], section) is None
+    assert read_source(sorted(series.iterdir()), section).native(np.ones((16, 16), np.float32)) is None
 
 
 @pytest.fixture(scope="module")
@@ -88,12 +88,14 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, bytes],
         Heat("pathology", "malignant", "left", "layer_cam", spot, True, 3.0),
         Heat("pathology", "malignant", "right", "layer_cam", np.eye(30, dtype=np.float32), False, 3.0),
     ]
-    sections = {
+    sections: dict[str, PixelConfig] = {
         "left": VolumeConfig(kind="volume", size=(8, 28, 28), window=WINDOW, resize="stretch"),
         "right": ImageConfig(size=30, range=(0, 4095)),
     }
     files = {"left": sorted(volume.iterdir()), "right": [grey]}
-    return dict(results_of(PREDICTION, FACTS, files, heats, sections, "both")), folder
+    maps = [(heat, read_source(files[heat.modality], sections[heat.modality]).native(heat.values)) for heat in heats]
+    headers = {name: headers_of(several) for name, several in files.items()}
+    return dict(results_of(PREDICTION, FACTS, headers, maps, "both")), folder
 
 
 def opened(results: tuple[dict[str, bytes], Path], name: str) -> Any:
@@ -164,7 +166,8 @@ def test_of_a_file_with_frames_each_goes_to_its_own(tmp_path: Path) -> None:
     heat[7, 3, 3] = 1.0  # the plane nearest to the head, which is stored first
     section = VolumeConfig(kind="volume", size=(8, 30, 30), resize="stretch", range=(0, 4095))
     one = Heat("pathology", "malignant", "left", "layer_cam", heat, False, 1.0)
-    found = dict(results_of(PREDICTION, FACTS, {"left": [path]}, [one], {"left": section}, "both"))
+    maps = [(one, read_source([path], section).native(heat))]
+    found = dict(results_of(PREDICTION, FACTS, {"left": headers_of([path])}, maps, "both"))
     values = pydicom.dcmread(io.BytesIO(found["heatmap-values-1.dcm"])).pixel_array
     assert np.flatnonzero(values.any((1, 2))).tolist() == [0]
     image = pydicom.dcmread(io.BytesIO(found["heatmap-1.dcm"]))

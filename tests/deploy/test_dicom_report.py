@@ -15,7 +15,7 @@ from arrived import FACTS, PREDICTION, send, study_uid
 from pydicom.dataset import Dataset
 
 from dicom_files import PATIENT, SECRETS
-from mailnet.deploy.dicom import results_of
+from mailnet.deploy.dicom import Results, headers_of, results_of
 from mailnet.deploy.dicom.facts import RESEARCH
 from mailnet.errors import DataError
 
@@ -27,8 +27,12 @@ def sources(tmp_path: Path) -> dict[str, list[Path]]:
     return {"left": [send(tmp_path, 1), send(tmp_path, 1, image=1)], "right": [send(tmp_path, 1, "right")]}
 
 
+def made_of(files: dict[str, list[Path]], prediction: dict[str, Any] = PREDICTION) -> Results:
+    return results_of(prediction, FACTS, {name: headers_of(several) for name, several in files.items()})
+
+
 def report_of(files: dict[str, list[Path]], prediction: dict[str, Any] = PREDICTION) -> Dataset:
-    return pydicom.dcmread(io.BytesIO(dict(results_of(prediction, FACTS, files))["report.dcm"]))
+    return pydicom.dcmread(io.BytesIO(dict(made_of(files, prediction))["report.dcm"]))
 
 
 def items(container: Any) -> Items:
@@ -68,7 +72,7 @@ def test_it_belongs_to_the_patients_study(sources: dict[str, list[Path]]) -> Non
 
 
 def test_it_is_a_measurement_report_to_other_readers(sources: dict[str, list[Path]], tmp_path: Path) -> None:
-    (tmp_path / "report.dcm").write_bytes(dict(results_of(PREDICTION, FACTS, sources))["report.dcm"])
+    (tmp_path / "report.dcm").write_bytes(dict(made_of(sources))["report.dcm"])
     read = hd.sr.srread(tmp_path / "report.dcm")
     assert isinstance(read, hd.sr.ComprehensiveSR)
     assert (read.CompletionFlag, read.VerificationFlag, read.PreliminaryFlag) == (
@@ -161,18 +165,18 @@ def test_long_names_of_classes_fit_their_elements(sources: dict[str, list[Path]]
 
 
 def test_files_of_two_studies_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="several studies"):
-        results_of(PREDICTION, FACTS, {"left": [send(tmp_path, 1)], "right": [send(tmp_path, 2, "right")]})
+    with pytest.raises(DataError, match="of 2 studies"):
+        made_of({"left": [send(tmp_path, 1)], "right": [send(tmp_path, 2, "right")]})
 
 
 def test_an_error_names_no_patient(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has no SeriesInstanceUID") as raised:
-        results_of(PREDICTION, FACTS, {"left": [send(tmp_path, 1, SeriesInstanceUID=None)]})
+        made_of({"left": [send(tmp_path, 1, SeriesInstanceUID=None)]})
     assert not any(secret in str(raised.value) for secret in SECRETS)
 
 
 def test_json_says_the_same(sources: dict[str, list[Path]]) -> None:
-    said = json.loads(dict(results_of(PREDICTION, FACTS, sources))["prediction.json"])
+    said = json.loads(dict(made_of(sources))["prediction.json"])
     assert said["study"]["tasks"] == PREDICTION["tasks"]
     assert (said["StudyInstanceUID"], said["model"]["weights"], said["files"]) == (
         study_uid(1), FACTS.weights, ["report.dcm"],

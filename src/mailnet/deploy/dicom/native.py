@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from mailnet.data.dicom.stack import Stack, read_stack, turning
 from mailnet.data.intensity import interval
 from mailnet.data.preprocess import sampling
 from mailnet.data.resample import Axis
-from mailnet.data.scan import reading_of
+from mailnet.data.scan import Scan, reading_of
+from mailnet.deploy.dicom.identity import evidence_of
 
 
 @dataclass(frozen=True)
@@ -48,17 +50,62 @@ class Native:
         return int(energy.argmax()) if energy.any() else len(energy) // 2
 
 
-@guarded
-def to_native(heat: np.ndarray, files: Sequence[str], section: PixelConfig) -> Native | None:
-    """Return a heat map on the pixels of its source.
+@dataclass(frozen=True)
+class Source:
+    """The pixels of a modality's files, and how the network's lie on them.
 
     Args:
-        heat: (H, W) or (D, H, W) as the network sees the modality.
-        files: The DICOM files of the series.
+        stack: The planes of the files.
+        scan: What the network's image was made of.
         section: The modality.
+        order: Which axis of the stack became each of the scan.
+        flips: Which of these were reversed then.
+        window: The values that the network sees as 0 and 1.
+    """
 
-    Returns:
-        None where the network sees planes across those of the source, which has no pixels for them.
+    stack: Stack
+    scan: Scan
+    section: PixelConfig
+    order: tuple[int, int, int]
+    flips: tuple[bool, bool, bool]
+    window: tuple[float, float]
+
+    def native(self, heat: np.ndarray) -> Native | None:
+        """Return a heat map on the pixels of its source.
+
+        Args:
+            heat: (H, W) or (D, H, W) as the network sees the modality.
+
+        Returns:
+            None where the network sees planes across those of the source, which has no pixels for them.
+        """
+        shape, flips = self.scan.values.shape, self.flips
+        if heat.ndim == 2:
+            if self.order[0] != 0:
+                return None
+            planes = [self.stack.planes[_place(self.stack, self.section, flips[0])]]
+            back = _spread(heat[None], [None, *sampling(shape[1:3], self.scan.spacing, self.section)])
+            values = self.scan.values[shape[0] // 2][None]
+            flips = (False, *flips[1:])
+        else:
+            planes = self.stack.planes
+            back = _spread(heat, list(sampling(shape[:3], self.scan.spacing, self.section)))
+            values = self.scan.values
+        return Native(
+            planes=[(source.header, frame) for source, frame in planes],
+            heat=_unturned(back, self.order, flips),
+            values=_unturned(values, self.order, flips),
+            window=self.window,
+        )
+
+
+@guarded
+def read_source(files: Sequence[str | Path], section: PixelConfig) -> Source:
+    """Read the DICOM files of a series as the network's image was made of them.
+
+    Args:
+        files: The files.
+        section: The modality.
 
     Raises:
         DataError: The files cannot be read.
@@ -67,24 +114,9 @@ def to_native(heat: np.ndarray, files: Sequence[str], section: PixelConfig) -> N
     stack = stack_of_files([str(file) for file in files], reading)
     order, flips = turning(stack, reading)
     scan = read_stack(stack, reading)
-    window = interval(scan.values, scan, section)
-    if heat.ndim == 2:
-        if order[0] != 0:
-            return None
-        place = _place(stack, section, flips[0])
-        back = _spread(heat[None], [None, *sampling(scan.values.shape[1:3], scan.spacing, section)])
-        values = scan.values[len(scan.values) // 2][None]
-        planes = [stack.planes[place]]
-        flips = (False, *flips[1:])
-    else:
-        back = _spread(heat, list(sampling(scan.values.shape[:3], scan.spacing, section)))
-        values, planes = scan.values, stack.planes
-    return Native(
-        planes=[(source.header, frame) for source, frame in planes],
-        heat=_unturned(back, order, flips),
-        values=_unturned(values, order, flips),
-        window=window,
-    )
+    for source in {id(source): source for source, _ in stack.planes}.values():
+        evidence_of(source.header)
+    return Source(stack, scan, section, order, flips, interval(scan.values, scan, section))
 
 
 def _place(stack: Stack, section: PixelConfig, flipped: bool) -> int:

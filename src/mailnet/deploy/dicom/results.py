@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mailnet.data.dicom.files import guarded, open_file, quiet
+from mailnet.data.dicom.files import guarded, open_file
 from mailnet.deploy.dicom.facts import RESEARCH, ModelFacts
 from mailnet.deploy.dicom.heat import Heat, heat_maps
 from mailnet.deploy.dicom.identity import evidence_of
-from mailnet.deploy.dicom.native import to_native
+from mailnet.deploy.dicom.native import Native, read_source
 from mailnet.deploy.dicom.pictures import parametric_map, secondary_capture
 from mailnet.deploy.dicom.report import measurement_report
 from mailnet.errors import ConfigError, DataError
@@ -21,7 +21,8 @@ from mailnet.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from mailnet.bundle import StudyPredictor
 
-Results = list[tuple[str, bytes]]  # name of a file -> its content
+Results = list[tuple[str, bytes]]  # name of a file, its content
+Mapped = tuple[Heat, Native | None]
 FORMAT = 1
 HEAT = ("none", "sc", "pm", "both")
 
@@ -83,17 +84,24 @@ def dicom_results(
                 f"makes {len(found)} predictions, a report is of one", remedy="Use a model of whole studies"
             )
         prediction = found.as_dicts()[0]
-    maps = heat_maps(predictor, row, wanted.tasks, wanted.method) if wanted.heatmap != "none" else []
-    with quiet():
-        return results_of(prediction, facts, sources, maps, predictor.facts.preprocessing, wanted.heatmap)
+    headers = {name: headers_of(files) for name, files in sources.items() if files}
+    maps: list[Mapped] = []
+    if wanted.heatmap != "none":
+        read = {}
+        for heat in heat_maps(predictor, row, wanted.tasks, wanted.method):
+            name = heat.modality
+            if name in headers:
+                if name not in read:
+                    read[name] = read_source(sources[name], predictor.facts.preprocessing[name])  # type: ignore[arg-type]
+                maps.append((heat, read[name].native(heat.values)))
+    return results_of(prediction, facts, headers, maps, wanted.heatmap)
 
 
 def results_of(
     prediction: Mapping[str, Any],
     facts: ModelFacts,
-    sources: Mapping[str, Sequence[str | Path]],
-    maps: Sequence[Heat] = (),
-    preprocessing: Mapping[str, Any] | None = None,
+    headers: Mapping[str, Sequence[Any]],
+    maps: Sequence[Mapped] = (),
     heatmap: str = "none",
 ) -> Results:
     """Return what a prediction and its heat maps are as files, see ``dicom_results``; needs no network.
@@ -101,52 +109,43 @@ def results_of(
     Args:
         prediction: An element of ``Predictions.as_dicts()``.
         facts: Of the model.
-        sources: Modality -> its DICOM files.
-        maps: Heat maps of these modalities.
-        preprocessing: Modality -> its section of the bundle; needed with maps.
+        headers: Modality -> headers of the images that were predicted, see ``headers_of``.
+        maps: Heat maps of these modalities, and the same on their sources, None where these have no pixels for them.
         heatmap: As of ``Wanted``.
 
     Raises:
-        DataError: The files cannot be read, or are of several studies.
+        DataError: The files are of several studies, or there are none.
     """
-    headers = {name: headers_of(files) for name, files in sources.items() if files}
-    studies = {str(one.get("StudyInstanceUID") or "") for several in headers.values() for one in several}
-    if len(studies) != 1 or studies == {""}:
-        raise DataError("holds files of several studies, or of none", remedy="Give the DICOM files of one study")
+    studies = {str(one.StudyInstanceUID) for several in headers.values() for one in several}
+    if len(studies) != 1:
+        raise DataError(f"holds DICOM files of {len(studies)} studies", remedy="Give those of one study")
     results = [("report.dcm", _written(measurement_report, prediction, facts, headers))]
     notes: list[str] = []
-    number = 0
-    for one in maps:
-        if one.modality not in headers:
-            continue
-        number += 1
-        native = to_native(
-            one.values, [str(file) for file in sources[one.modality]], (preprocessing or {})[one.modality]
+    listed: list[dict[str, Any]] = []
+    for number, (heat, native) in enumerate(maps, start=1):
+        name = heat.modality
+        listed.append(
+            {"number": number, "task": heat.task, "class": heat.target, "modality": name, "method": heat.method}
         )
         if native is None:
-            notes.append(f"{one.modality}: the network sees planes across those of the files, so there is no heat map")
+            notes.append(f"{name}: the network sees planes across those of the files, so there is no heat map")
             continue
-        for header, _ in native.planes:
-            evidence_of(header)
         if heatmap in ("sc", "both"):
-            results.append((f"heatmap-{number}.dcm", _written(secondary_capture, one, native, facts, number)))
+            results.append((f"heatmap-{number}.dcm", _written(secondary_capture, heat, native, facts, number)))
         if heatmap in ("pm", "both"):
-            values = _written(parametric_map, one, native, facts, number)
+            values = _written(parametric_map, heat, native, facts, number)
             if values:
                 results.append((f"heatmap-values-{number}.dcm", values))
             else:
-                notes.append(f"{one.modality}: its files do not say how they lie, so there is no Parametric Map")
+                notes.append(f"{name}: its files do not say how they lie, so there is no Parametric Map")
     summary = {
         "format": FORMAT,
         "model": facts.as_dict(),
         "StudyInstanceUID": studies.pop(),
-        "series": {name: str(several[0].SeriesInstanceUID) for name, several in headers.items()},
+        "series": {name: str(several[0].SeriesInstanceUID) for name, several in headers.items() if several},
         "study": {key: value for key, value in prediction.items() if key != "id"},
         "alpha": facts.alpha,
-        "heatmaps": [
-            {"number": k, "task": one.task, "class": one.target, "modality": one.modality, "method": one.method}
-            for k, one in enumerate((one for one in maps if one.modality in headers), start=1)
-        ],
+        "heatmaps": listed,
         "files": [name for name, _ in results],
         "notes": list(dict.fromkeys(notes)),
         "use": RESEARCH,
