@@ -150,7 +150,7 @@ def test_pairs_are_asked_of_the_studies_that_have_both(tmp_path: Path) -> None:
         bool(p * asked <= 0.05) for p, asked in zip(pair.p, [2, 4, 4, 4, 2, 3], strict=True)
     ]
     assert pair.sounds.any()
-    said = "ct and pet look as if they were of two patients or examinations"
+    said = "they look as if they were of two patients, or of two examinations"
     assert pair.findings == [[said] if sounds else [] for sounds in pair.sounds]
     assert "299" not in read.reason("ct with pet")
     assert list(read.alarms) == ["ct", "pet", "lab", "ct with pet"]

@@ -36,7 +36,7 @@ class ForeignPair:
     @property
     def words(self) -> str:
         """What is said of images that do not go together."""
-        return f"{self.first} and {self.second} look as if they were of two patients or examinations"
+        return "they look as if they were of two patients, or of two examinations"
 
     def p_value(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Return (n,) chance that the images of a study like those of validation go together as badly, or worse."""
