@@ -110,7 +110,7 @@ def test_isotonic_equals_scikit_learn() -> None:
         (FIVE, np.arange(9) % 5, "temperature", "9 labelled patients, 10 are needed"),
         (FIVE, np.full(50, 2), "temperature", "all labels are the same"),
         (FIVE, np.full(50, -1), "temperature", "0 labelled patients"),
-        (FIVE, np.r_[np.arange(96) % 4, np.full(4, 4)], "vector", "a class with 4"),
+        (FIVE, np.arange(96) % 4, "vector", "a class with 0"),
         (BINARY, np.arange(99) % 2, "isotonic", "99 labelled patients, 100"),
         (BINARY, np.arange(300) < 5, "isotonic", "a class with 5"),
     ],
@@ -122,6 +122,17 @@ def test_too_little_leaves_probabilities_alone(spec: TaskSpec, labels: Array, me
     assert found.method == "none"
     assert word in found.reason
     assert (found.apply(said) == said).all()
+
+
+def test_a_class_of_one_patient_is_held_by_the_prior() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.r_[np.arange(400) % 4, 4]
+    said = rng.dirichlet(np.ones(5), len(labels))
+    found = fit_calibrator(said, labels, FIVE, "vector")
+    assert found.method == "vector"
+    assert abs(found.shift[4]) < 5
+    assert 0.1 < found.scale[4] < 10
+    assert 0 < found.apply(said)[:, 4].mean() < 0.1
 
 
 @pytest.mark.parametrize("method", ["temperature", "vector", "isotonic"])

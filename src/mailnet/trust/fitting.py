@@ -15,9 +15,9 @@ from mailnet.trust.plain import read_choice
 
 # Temperatures from 1/20 to 20: one that a network needs lies well within.
 WIDEST = math.log(20)
-# Fewer patients than these say too little: of a temperature, of a class for vector scaling (two numbers each), of a
-# whole step function, which has as many numbers as it likes.
-LEAST, LEAST_A_CLASS, LEAST_ISOTONIC, LEAST_ISOTONIC_A_CLASS = 10, 5, 100, 10
+# Fewer patients than these say too little: of a temperature, of a class for vector scaling, whose two numbers the prior
+# holds where patients are few, of a whole step function, which has as many numbers as it likes.
+LEAST, LEAST_A_CLASS, LEAST_ISOTONIC, LEAST_ISOTONIC_A_CLASS = 10, 1, 100, 10
 
 
 def fit_calibrator(
@@ -132,7 +132,7 @@ def _too_little(method: str, truth: Array, who: Array, answers: int) -> str:
         return "all labels are the same"
     a_class = {"vector": LEAST_A_CLASS, "isotonic": LEAST_ISOTONIC_A_CLASS}.get(method, 0)
     if each.min() < a_class:
-        return f"a class with {each.min()} labelled patients, {a_class} are needed"
+        return f"a class with {each.min()} labelled patients, at least {a_class} needed"
     return ""
 
 
