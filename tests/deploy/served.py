@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 from factory import write_study
 from mailnet.bundle import Reliability, save_bundle, write_reliability
 from mailnet.data.config import load_config
-from mailnet.data.study import load_study
+from mailnet.data.study import StudyData, load_study
 from mailnet.deploy.service.app import create_app
 from mailnet.deploy.service.loading import load_models
 from mailnet.deploy.service.settings import Settings
@@ -32,12 +32,7 @@ from mailnet.trust.sets import ConformalSets
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run named ``made-up``: images ``ct`` and ``photo``, the table ``clinical``, calibration and prediction sets."""
-    folder = tmp_path_factory.mktemp("served")
-    config = load_config(write_study(folder / "study", n=30))
-    data = load_study(config, cache=folder / "cache")
-    torch.manual_seed(0)
-    network = create_model("mail", data.modalities, data.tasks, **config.model.options)
-    save_bundle(folder / "made-up/bundle", network, "mail", config.model.options, config, data.tables)
+    folder, data = write_run(tmp_path_factory.mktemp("served"), {"width": "nano"})
     random = np.random.default_rng(0)
     calibrators: dict[str, Calibrator] = {}
     sets: dict[str, tuple[ConformalSets, ...]] = {}
@@ -46,8 +41,18 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         labels = random.integers(0, len(spec.classes), 60)
         calibrators[name] = fit_calibrator(values, labels, spec)
         sets[name] = (fit_sets(values, labels, spec, 0.2),)
-    write_reliability(folder / "made-up/bundle", Reliability(calibrators, sets))
-    return folder / "made-up"
+    write_reliability(folder / "bundle", Reliability(calibrators, sets))
+    return folder
+
+
+def write_run(folder: Path, options: dict[str, Any], **changes: Any) -> tuple[Path, StudyData]:
+    """Write a made-up study and a run ``made-up`` of an untrained network on it."""
+    config = load_config(write_study(folder / "study", n=30, **changes))
+    data = load_study(config, cache=folder / "cache")
+    torch.manual_seed(0)
+    network = create_model(config.model.name, data.modalities, data.tasks, **options)
+    save_bundle(folder / "made-up/bundle", network, config.model.name, options, config, data.tables)
+    return folder / "made-up", data
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ from mailnet.deploy.service.log import Lines
 from mailnet.deploy.service.refusal import Refused
 from mailnet.deploy.service.server import read_token, serve
 from mailnet.deploy.service.settings import Settings
+from mailnet.deploy.service.study import asked_of
 from mailnet.errors import ConfigError
 
 __all__ = ["client", "run"]
@@ -167,16 +168,13 @@ def test_nothing_is_kept_unless_asked_for(run: Path, client: TestClient, tmp_pat
 
 def test_who_comes_when_it_is_full_is_told_to_come_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entered, leave = threading.Event(), threading.Event()
-    from mailnet.deploy.service import desk
-
-    plain = desk.asked_of
 
     def slow(*arguments: Any, **options: Any) -> Any:
         entered.set()
         leave.wait(10)
-        return plain(*arguments, **options)
+        return asked_of(*arguments, **options)
 
-    monkeypatch.setattr(desk, "asked_of", slow)
+    monkeypatch.setattr("mailnet.deploy.service.desk.asked_of", slow)
     with client_of(run, queue=1) as client, ThreadPoolExecutor(1) as pool:
         first = pool.submit(client.post, "/v1/predict", files={"ct": grey()})
         assert entered.wait(10)

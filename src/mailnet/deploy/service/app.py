@@ -19,6 +19,7 @@ from mailnet.deploy.service.desk import Desk
 from mailnet.deploy.service.guard import GONE, Guard
 from mailnet.deploy.service.openapi import form, refusals
 from mailnet.deploy.service.refusal import Refused
+from mailnet.deploy.service.results import can_make_dicom
 from mailnet.deploy.service.schemas import ExplainAnswer, Health, ModelsAnswer, PredictAnswer, PreviewAnswer
 from mailnet.deploy.service.served import Served
 from mailnet.deploy.service.settings import Settings
@@ -34,6 +35,7 @@ KINDS = {
     ".woff2": "font/woff2",
 }
 _STUDY = refusals(400, 401, 403, 404, 408, 413, 415, 421, 422, 503)
+_ZIP = {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}
 _SIMPLE = refusals(401, 403, 421)
 
 ModelName = Annotated[str | None, Query(description="Name of the model; needed where there are several.")]
@@ -111,6 +113,17 @@ def _add_studies(app: FastAPI, desk: Desk) -> None:
         target: Annotated[str | None, Query(description="A class; default the one predicted.")] = None,
     ) -> Response:
         return _ready(await desk.explain(request, model, task, method, target))
+
+    if can_make_dicom():
+
+        @app.post("/v1/dicom", summary="Predict a study of DICOM files; a zip of DICOM results.",
+                  response_class=Response, **{**told, "responses": {200: _ZIP, **_STUDY}})  # fmt: skip
+        async def dicom(
+            request: Request,
+            model: ModelName = None,
+            heatmap: Annotated[str | None, Query(description="none, sc, pm or both; default sc, where it can.")] = None,
+        ) -> Response:
+            return Response(await desk.dicom(request, model, heatmap), media_type="application/zip")
 
     @app.post("/v1/preview", response_model=PreviewAnswer, summary="The pixels of a study's files.", **told)
     async def preview(request: Request, model: ModelName = None) -> Response:

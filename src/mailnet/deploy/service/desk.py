@@ -23,9 +23,10 @@ from mailnet.deploy.service.explained import explain_study
 from mailnet.deploy.service.metrics import Metrics
 from mailnet.deploy.service.preview import preview_study
 from mailnet.deploy.service.refusal import Refused, busy, unusable
+from mailnet.deploy.service.results import dicom_of, maps_of, sourced_of
 from mailnet.deploy.service.served import Asked, Served
 from mailnet.deploy.service.settings import STORED, Settings
-from mailnet.deploy.service.study import cells_of, id_of, images_of
+from mailnet.deploy.service.study import asked_of
 from mailnet.deploy.service.upload import Upload, receive
 from mailnet.errors import MailnetError, RunError
 from mailnet.files import write_json
@@ -47,7 +48,7 @@ class Desk:
         self.gate = Gate(settings.queue, STORED * settings.max_upload)
         self.metrics = Metrics(self.gate)
         self._batchers: dict[str, Batcher[Asked, dict[str, Any]]] = {}
-        self._explaining: dict[str, Batcher[Callable[[], bytes], bytes]] = {}
+        self._explaining: dict[str, Batcher[Callable[[], Any], Any]] = {}
 
     def open(self) -> None:
         """Make what belongs to the event loop, and the private folder of uploads."""
@@ -102,7 +103,8 @@ class Desk:
 
         async def explained(asked: Asked) -> bytes:
             question = partial(explain_study, served, asked, task, method, target)
-            return await self._explaining[served.name].ask(question)
+            found: bytes = await self._explaining[served.name].ask(question)
+            return found
 
         return await self.answer(request, read, explained)
 
@@ -110,6 +112,25 @@ class Desk:
         """Return the answer of ``/v1/preview`` as JSON; errors as ``answer``."""
         read = partial(preview_study, sections=self.model(name).sections, settings=self.settings)
         return await self.answer(request, read, _as_it_is)
+
+    async def dicom(self, request: Request, name: str | None, heatmap: str | None) -> bytes:
+        """Return the answer of ``/v1/dicom``, a zip; errors as ``answer``."""
+        served = self.model(name)
+        with self.gate.enter() as stored:
+            upload = await self._receive(request, stored)
+            try:
+                with _limited(self.settings.timeout):
+                    read = partial(sourced_of, upload, served, self.settings, heatmap)
+                    sourced = await self._in_thread(upload, read, last=False)
+                    prediction = (await self._batchers[served.name].ask(sourced.asked))["study"]
+                    make = partial(dicom_of, served, sourced, prediction)
+                    if sourced.heatmap != "none":
+                        sourced.maps = await self._explaining[served.name].ask(partial(maps_of, served, sourced))
+                    return await self._in_thread(upload, make, last=False)
+            except MailnetError as error:
+                raise unusable(error) from None
+            finally:
+                upload.release()
 
     async def answer(
         self, request: Request, read: Callable[[Upload], T], then: Callable[[T], Coroutine[Any, Any, R]]
@@ -142,25 +163,27 @@ class Desk:
         request.state.said = {"bytes": upload.size}
         return upload
 
-    async def _in_thread(self, upload: Upload, function: Callable[[], T]) -> T:
-        """Run what reads an upload, and remove it as soon as that is done, also where nobody waits any more."""
+    async def _in_thread(self, upload: Upload, function: Callable[[], T], *, last: bool = True) -> T:
+        """Run what reads an upload; the last to do so removes it at its end, also where nobody waits any more."""
         begun = False
 
         def begin() -> None:
             nonlocal begun
             begun = True
+            if not last:
+                upload.hold()
 
         def run() -> T:
             try:
                 return function()
             finally:
-                upload.close()
+                upload.release()
 
         try:
             return await self._threads.run(run, begin)
         finally:
-            if not begun:
-                upload.close()
+            if last and not begun:
+                upload.release()
 
     async def _keep(self, request: Request, result: dict[str, Any]) -> None:
         if self.settings.keep is None:
@@ -174,26 +197,11 @@ class Desk:
             raise busy("the service cannot keep its answer, as it has to") from error
 
 
-def asked_of(upload: Upload, served: Served, settings: Settings, without: bool = False) -> Asked:
-    """Return the study that a form holds, its files decoded; runs long.
-
-    Raises:
-        Refused: It cannot be used.
-    """
-    name = id_of(upload.texts.get("id"))
-    cells = cells_of(upload.texts.get("table"), served.columns)
-    images = images_of(upload, served.sections, settings)
-    if not images and not any(value not in (None, "") for value in cells.values()):
-        modalities = ", ".join(served.predictor.modalities)
-        raise Refused(422, "the study has no modality at all", f"Send at least one of {modalities}")
-    return Asked(images, cells, name, without)
-
-
 async def _as_it_is(answer: bytes) -> bytes:
     return answer
 
 
-def _each(questions: Sequence[Callable[[], bytes]]) -> list[bytes]:
+def _each(questions: Sequence[Callable[[], Any]]) -> list[Any]:
     return [question() for question in questions]
 
 

@@ -35,7 +35,7 @@ def explain_study(served: Served, asked: Asked, task: str | None, method: str | 
 
     predictor = served.explainer
     if predictor is None:
-        raise Refused(422, f"the model '{served.name}' explains nothing", "Serve the run it was exported from")
+        raise Refused(422, "an exported model explains nothing", "Serve the run that it was exported from")
     task = _one_of("task", task, list(predictor.tasks))
     method = _one_of("method", method, served.explains)
     spec: TaskSpec = predictor.tasks[task]
@@ -46,7 +46,8 @@ def explain_study(served: Served, asked: Asked, task: str | None, method: str | 
         draws = DRAWS if get_noise(predictor.model) is not None else 1
         found = explain(predictor.model, batch, task, target, method, draws=draws)
         classes = found.target.cpu()
-        shares = modality_shares(predictor.predict_batch, batch, spec, classes)
+        # Of a network that needs all modalities, nobody knows what it would say without one.
+        shares = {} if served.needs_all else modality_shares(predictor.predict_batch, batch, spec, classes).shares
     except MailnetError as error:
         raise unusable(error) from None
     except ValueError as error:
@@ -61,7 +62,7 @@ def explain_study(served: Served, asked: Asked, task: str | None, method: str | 
             "task": task,
             "target": spec.classes[int(classes[0])],
             "method": method,
-            "shares": {name: float(values[0]) for name, values in shares.shares.items() if here[name]},
+            "shares": {name: float(values[0]) for name, values in shares.items() if here[name]},
             "maps": {
                 name: {"shape": list(values.shape), "low": low, "high": high, "png": _picture(values, low, high)}
                 for name, values in maps.items()

@@ -6,14 +6,19 @@ import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mailnet.data.config import ModalityConfig, PixelConfig
+from mailnet.deploy.runtime import RuntimePredictor, load
+from mailnet.deploy.service.results import can_make_dicom
 from mailnet.deploy.service.served import KEY, Served, ready
 from mailnet.deploy.service.settings import Settings
 from mailnet.deploy.service.study import within
 from mailnet.deploy.service.upload import TEXTS
 from mailnet.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mailnet.bundle import Predictor
 
 _CAMS = ("layer_cam", "grad_cam", "grad_cam_pp", "contrast_cam")
 
@@ -43,15 +48,27 @@ def load_models(paths: Sequence[str | Path], settings: Settings, device: str = "
 
 def load_model(name: str, path: Path, settings: Settings, device: str = "auto") -> Served:
     """Return a model, its files read within the service's limits; errors as ``load_models``."""
-    from mailnet.bundle import load
-
     predictor = load(path, device)
     facts = predictor.facts
     sections = {n: within(s, settings) if isinstance(s, PixelConfig) else s for n, s in facts.preprocessing.items()}
     _check(name, sections)
     predictor.facts = replace(facts, preprocessing=ready(sections, facts.modalities), id_column=KEY)
+    served = Served(name, facts.study, sections, predictor)
+    if can_make_dicom():
+        from mailnet.deploy.dicom import facts_of
+
+        served.facts = facts_of(predictor, path)
+    if isinstance(predictor, RuntimePredictor):
+        served.needs_all = len(facts.modalities) > 1 and not predictor.exported["absence"]
+        return served
+    from mailnet.deploy.export.graph import allows_absence
+
+    model = cast("Predictor", predictor).model
+    served.needs_all = len(facts.modalities) > 1 and not allows_absence(model, facts.modalities)
+    served.explains = methods(model)
     # Explanations put hooks into a network and ask for gradients, while predictions go on.
-    return Served(name, facts.study, sections, predictor, methods(predictor.model), copy.deepcopy(predictor))
+    served.explainer = copy.deepcopy(predictor)
+    return served
 
 
 def methods(model: Any) -> list[str]:

@@ -109,7 +109,9 @@ class ExplainAnswer(Schema):
     task: str
     target: str
     method: str
-    shares: dict[str, float] = Field(description="Modality -> what it adds to the log-odds of the class.")
+    shares: dict[str, float] = Field(
+        description="Modality -> what it adds to the log-odds of the class; empty of a model that needs all."
+    )
     maps: dict[str, MapAnswer]
 
 

@@ -50,6 +50,8 @@ class Served:
         predictor: Takes images as ``sections`` made them, see ``ready``.
         explains: Methods by which it is explained.
         explainer: Predictor of its own for explanations, so that these and predictions may go on at once.
+        needs_all: Whether it can't answer a study that lacks a modality.
+        facts: What DICOM results say of it, where these can be made.
     """
 
     name: str
@@ -58,6 +60,8 @@ class Served:
     predictor: StudyPredictor
     explains: list[str] = field(default_factory=list)
     explainer: Any = None
+    needs_all: bool = False
+    facts: Any = None
 
     @property
     def columns(self) -> list[str]:
@@ -96,7 +100,26 @@ class Served:
 
     def _can_do_without(self, name: str, answer: Mapping[str, Any]) -> bool:
         absent = answer["study"]["absent"]
-        return name not in absent and len(self.predictor.modalities) - len(absent) > 1
+        return not self.needs_all and name not in absent and len(self.predictor.modalities) - len(absent) > 1
+
+    def check(self, asked: Asked) -> None:
+        """Refuse a study that has nothing, or lacks what the model cannot do without.
+
+        Raises:
+            Refused: It is such a study.
+        """
+        given = {name for name, value in asked.cells.items() if value not in (None, "")}
+        tables = self.predictor.tables
+        here = [
+            n for n in self.predictor.modalities if n in asked.images or (n in tables and given & {*tables[n].columns})
+        ]
+        names = ", ".join(self.predictor.modalities)
+        if not here:
+            raise Refused(422, "the study has no modality at all", f"Send at least one of {names}")
+        if self.needs_all and (lacking := [name for name in self.predictor.modalities if name not in here]):
+            raise Refused(
+                422, f"the study has no {lacking[0]}, which this model cannot do without", f"Send all of {names}"
+            )
 
     def _predict(self, asked: Mapping[str, Asked], without: Sequence[str]) -> dict[str, dict[str, Any] | Exception]:
         rows = [one.row(key) for key, one in asked.items()]

@@ -15,6 +15,7 @@ from mailnet.data.images import count_planes, load_image
 from mailnet.data.values import nearest
 from mailnet.deploy.service.content import SUFFIXES, kind_of_content
 from mailnet.deploy.service.refusal import Refused, unusable
+from mailnet.deploy.service.served import Asked, Served
 from mailnet.deploy.service.settings import Settings
 from mailnet.deploy.service.unpack import unpack
 from mailnet.deploy.service.upload import Upload
@@ -33,14 +34,36 @@ def within(section: Section, settings: Settings) -> Section:
     return section.model_copy(update=limits)
 
 
-def images_of(upload: Upload, sections: Mapping[str, ModalityConfig], settings: Settings) -> dict[str, np.ndarray]:
+def asked_of(upload: Upload, served: Served, settings: Settings, without: bool = False) -> Asked:
+    """Return the study that a form holds, its files decoded; runs long.
+
+    Raises:
+        Refused: It cannot be used.
+    """
+    return study_of(upload, locate(upload, served.sections, settings), served, without)
+
+
+def study_of(upload: Upload, located: Mapping[str, str], served: Served, without: bool = False) -> Asked:
+    """Return the study that a form holds, of files that are located; runs long.
+
+    Raises:
+        Refused: It cannot be used.
+    """
+    name = id_of(upload.texts.get("id"))
+    cells = cells_of(upload.texts.get("table"), served.columns)
+    asked = Asked(images_of(located, served.sections), cells, name, without)
+    served.check(asked)
+    return asked
+
+
+def images_of(located: Mapping[str, str], sections: Mapping[str, ModalityConfig]) -> dict[str, np.ndarray]:
     """Return image or volume -> what the network sees of it, see ``load_image``; runs long.
 
     Raises:
-        Refused: A field that is no modality, or files that cannot be used.
+        Refused: A file cannot be used.
     """
     found = {}
-    for name, location in locate(upload, sections, settings).items():
+    for name, location in located.items():
         section = sections[name]
         assert isinstance(section, PixelConfig)
         try:

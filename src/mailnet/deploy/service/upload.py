@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -31,10 +32,10 @@ Stored = Callable[[int], None]
 
 @dataclass
 class Upload:
-    """A form as it was received.
+    """A form as it was received. Its files go with the last of those who use it; at first that is one.
 
     Args:
-        folder: Where its files lie, removed by ``close``.
+        folder: Where its files lie.
         files: Field -> files, in their order.
         texts: ``table`` and ``id``, where they were sent.
         size: Bytes of the request.
@@ -44,14 +45,25 @@ class Upload:
     files: dict[str, list[Path]] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
     size: int = 0
+    _users: int = field(default=1, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
-    def close(self) -> None:
-        """Remove the files; again does no harm."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def hold(self) -> None:
+        """Use it too; ``release`` has to follow."""
+        with self._lock:
+            self._users += 1
+
+    def release(self) -> None:
+        """Use it no longer; the last one removes the files."""
+        with self._lock:
+            self._users -= 1
+            last = self._users == 0
+        if last:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 async def receive(request: Request, root: Path, settings: Settings, stored: Stored) -> Upload:
-    """Return the form of a request, its files in a new folder below ``root`` that the caller has to close.
+    """Return the form of a request, its files in a new folder below ``root`` that the caller has to release.
 
     Args:
         request: Its body has not been read.
@@ -90,7 +102,7 @@ async def receive(request: Request, root: Path, settings: Settings, stored: Stor
             raise Refused(400, "the form is cut short", "Send it again")
     except BaseException as error:
         receiver.stop()
-        upload.close()
+        upload.release()
         if isinstance(error, OSError):
             raise busy("the service cannot store the upload now") from error
         if isinstance(error, Refused):
