@@ -81,7 +81,7 @@ def test_results_of_a_prediction_that_was_made_already(run: Path, tmp_path: Path
     predictor = library.load(run)
     row: dict[str, Any] = {"ct": str(send(tmp_path, 1)), "age": 40, "site": "north"}
     prediction = predictor.predict(row).as_dicts()[0]
-    facts = facts_of(predictor)
+    facts = facts_of(predictor, run)
     assert facts.weights == weights_digest(run)
     given = dict(dicom_results(predictor, facts, row, {"ct": [row["ct"]]}, prediction=prediction))
     made = dict(dicom_results(predictor, facts, row, {"ct": [row["ct"]]}))
@@ -92,7 +92,7 @@ def test_results_of_a_prediction_that_was_made_already(run: Path, tmp_path: Path
 
 def test_what_cannot_be_made(run: Path, tmp_path: Path) -> None:
     predictor = library.load(run)
-    facts = facts_of(predictor)
+    facts = facts_of(predictor, run)
     row = {"ct": str(send(tmp_path, 1))}
     with pytest.raises(ConfigError, match="task"):
         dicom_results(predictor, facts, row, {"ct": [row["ct"]]}, wanted=Wanted("sc", ("gender",)))

@@ -16,7 +16,7 @@ from dicom_files import write, write_series
 from mailnet.data.config import ImageConfig, PixelConfig, VolumeConfig
 from mailnet.data.images import load_image
 from mailnet.data.preprocess import to_unit
-from mailnet.deploy.dicom import headers_of, results_of
+from mailnet.deploy.dicom import results_of
 from mailnet.deploy.dicom.heat import Heat
 from mailnet.deploy.dicom.native import read_source
 
@@ -93,9 +93,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, bytes],
         "right": ImageConfig(size=30, range=(0, 4095)),
     }
     files = {"left": sorted(volume.iterdir()), "right": [grey]}
-    maps = [(heat, read_source(files[heat.modality], sections[heat.modality]).native(heat.values)) for heat in heats]
-    headers = {name: headers_of(several) for name, several in files.items()}
-    return dict(results_of(PREDICTION, FACTS, headers, maps, "both")), folder
+    return dict(results_of(PREDICTION, FACTS, files, heats, sections, "both")), folder
 
 
 def opened(results: tuple[dict[str, bytes], Path], name: str) -> Any:
@@ -166,8 +164,7 @@ def test_of_a_file_with_frames_each_goes_to_its_own(tmp_path: Path) -> None:
     heat[7, 3, 3] = 1.0  # the plane nearest to the head, which is stored first
     section = VolumeConfig(kind="volume", size=(8, 30, 30), resize="stretch", range=(0, 4095))
     one = Heat("pathology", "malignant", "left", "layer_cam", heat, False, 1.0)
-    maps = [(one, read_source([path], section).native(heat))]
-    found = dict(results_of(PREDICTION, FACTS, {"left": headers_of([path])}, maps, "both"))
+    found = dict(results_of(PREDICTION, FACTS, {"left": [path]}, [one], {"left": section}, "both"))
     values = pydicom.dcmread(io.BytesIO(found["heatmap-values-1.dcm"])).pixel_array
     assert np.flatnonzero(values.any((1, 2))).tolist() == [0]
     image = pydicom.dcmread(io.BytesIO(found["heatmap-1.dcm"]))

@@ -15,7 +15,7 @@ from arrived import FACTS, PREDICTION, send, study_uid
 from pydicom.dataset import Dataset
 
 from dicom_files import PATIENT, SECRETS
-from mailnet.deploy.dicom import Results, headers_of, results_of
+from mailnet.deploy.dicom import Results, results_of
 from mailnet.deploy.dicom.facts import RESEARCH
 from mailnet.errors import DataError
 
@@ -28,7 +28,7 @@ def sources(tmp_path: Path) -> dict[str, list[Path]]:
 
 
 def made_of(files: dict[str, list[Path]], prediction: dict[str, Any] = PREDICTION) -> Results:
-    return results_of(prediction, FACTS, {name: headers_of(several) for name, several in files.items()})
+    return results_of(prediction, FACTS, files)
 
 
 def report_of(files: dict[str, list[Path]], prediction: dict[str, Any] = PREDICTION) -> Dataset:

@@ -101,7 +101,7 @@ def watch(
         with receiver as listening:
             if listening is not None:
                 say(f"Receiving as {ae_title} on {dicom_host}:{listening.port}")
-            answer = answer_with(predictor, facts_of(predictor), chosen, wanted)
+            answer = answer_with(predictor, facts_of(predictor, bundle), chosen, wanted)
             watcher = Watcher(inbox, out, chosen, answer, quiet=quiet, clean=clean, say=say)
             try:
                 say(f"Watching {inbox}; results go to {out}. Stop with Ctrl-C. For research use; not a medical device.")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mailnet.deploy.layout import FACTS
 from mailnet.errors import RunError
+from mailnet.files import read_json
 from mailnet.specs import TaskSpec
 
 if TYPE_CHECKING:
@@ -68,14 +70,15 @@ class ModelFacts:
         }
 
 
-def facts_of(predictor: StudyPredictor) -> ModelFacts:
-    """Return the facts of a loaded model, a bundle's or an exported one.
+def facts_of(predictor: StudyPredictor, folder: str | Path) -> ModelFacts:
+    """Return the facts of a loaded model.
 
     Args:
         predictor: What ``mailnet.bundle.load`` or ``mailnet.deploy.runtime.load`` gave.
+        folder: The run, bundle or exported folder that it was loaded from.
 
     Raises:
-        RunError: An exported model does not say which weights it was made from.
+        RunError: It holds no weights and names none.
     """
     import mailnet
 
@@ -84,7 +87,7 @@ def facts_of(predictor: StudyPredictor) -> ModelFacts:
         network=predictor.facts.model_name,
         study=predictor.facts.study,
         version=mailnet.__version__,
-        weights=_weights(predictor),
+        weights=_weights(Path(folder)),
         tasks=predictor.tasks,
         modalities=tuple(predictor.modalities),
         alpha=reliability.alphas[0] if reliability is not None and reliability.alphas else None,
@@ -93,14 +96,16 @@ def facts_of(predictor: StudyPredictor) -> ModelFacts:
     )
 
 
-def _weights(predictor: Any) -> str:
-    """Return the SHA-256 of the weights as their file has them, of an exported model that of what it was made from."""
-    if hasattr(predictor, "model"):
-        from safetensors.torch import save
+def _weights(folder: Path) -> str:
+    """Return the SHA-256 of the weights of a model, of an exported one that of the weights that it was made from."""
+    from mailnet.bundle import find_bundle
+    from mailnet.bundle.weights import weights_digest
 
-        tensors = {name: one.detach().cpu().contiguous() for name, one in predictor.model.state_dict().items()}
-        return hashlib.sha256(save(tensors)).hexdigest()
     try:
-        return str(predictor.exported["source"]["weights"])
-    except (KeyError, TypeError) as error:
-        raise RunError("does not say which weights it was made from", remedy="Export it again") from error
+        if (folder / FACTS).is_file():
+            return str(read_json(folder / FACTS)["source"]["weights"])
+        return weights_digest(find_bundle(folder))
+    except (OSError, KeyError, TypeError) as error:
+        raise RunError(
+            "does not say which weights it has", file=folder, remedy="Export it or train it again"
+        ) from error

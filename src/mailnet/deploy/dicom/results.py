@@ -13,7 +13,7 @@ from mailnet.data.dicom.files import guarded, open_file
 from mailnet.deploy.dicom.facts import RESEARCH, ModelFacts
 from mailnet.deploy.dicom.heat import Heat, heat_maps
 from mailnet.deploy.dicom.identity import evidence_of
-from mailnet.deploy.dicom.native import Native, read_source
+from mailnet.deploy.dicom.native import Source, read_source
 from mailnet.deploy.dicom.pictures import parametric_map, secondary_capture
 from mailnet.deploy.dicom.report import measurement_report
 from mailnet.errors import ConfigError, DataError
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from mailnet.bundle import StudyPredictor
 
 Results = list[tuple[str, bytes]]  # name of a file, its content
-Mapped = tuple[Heat, Native | None]
 FORMAT = 1
 HEAT = ("none", "sc", "pm", "both")
 
@@ -84,24 +83,16 @@ def dicom_results(
                 f"makes {len(found)} predictions, a report is of one", remedy="Use a model of whole studies"
             )
         prediction = found.as_dicts()[0]
-    headers = {name: headers_of(files) for name, files in sources.items() if files}
-    maps: list[Mapped] = []
-    if wanted.heatmap != "none":
-        read = {}
-        for heat in heat_maps(predictor, row, wanted.tasks, wanted.method):
-            name = heat.modality
-            if name in headers:
-                if name not in read:
-                    read[name] = read_source(sources[name], predictor.facts.preprocessing[name])  # type: ignore[arg-type]
-                maps.append((heat, read[name].native(heat.values)))
-    return results_of(prediction, facts, headers, maps, wanted.heatmap)
+    maps = heat_maps(predictor, row, wanted.tasks, wanted.method) if wanted.heatmap != "none" else []
+    return results_of(prediction, facts, sources, maps, predictor.facts.preprocessing, wanted.heatmap)
 
 
 def results_of(
     prediction: Mapping[str, Any],
     facts: ModelFacts,
-    headers: Mapping[str, Sequence[Any]],
-    maps: Sequence[Mapped] = (),
+    sources: Mapping[str, Sequence[str | Path]],
+    maps: Sequence[Heat] = (),
+    preprocessing: Mapping[str, Any] | None = None,
     heatmap: str = "none",
 ) -> Results:
     """Return what a prediction and its heat maps are as files, see ``dicom_results``; needs no network.
@@ -109,24 +100,30 @@ def results_of(
     Args:
         prediction: An element of ``Predictions.as_dicts()``.
         facts: Of the model.
-        headers: Modality -> headers of the images that were predicted, see ``headers_of``.
-        maps: Heat maps of these modalities, and the same on their sources, None where these have no pixels for them.
+        sources: Modality -> its DICOM files.
+        maps: Heat maps; those of modalities without such files are left out.
+        preprocessing: Modality -> its section of the bundle; needed with maps.
         heatmap: As of ``Wanted``.
 
     Raises:
-        DataError: The files are of several studies, or there are none.
+        DataError: The files cannot be read, are of several studies, or there are none.
     """
+    headers = {name: headers_of(files) for name, files in sources.items() if files}
     studies = {str(one.StudyInstanceUID) for several in headers.values() for one in several}
     if len(studies) != 1:
         raise DataError(f"holds DICOM files of {len(studies)} studies", remedy="Give those of one study")
     results = [("report.dcm", _written(measurement_report, prediction, facts, headers))]
     notes: list[str] = []
     listed: list[dict[str, Any]] = []
-    for number, (heat, native) in enumerate(maps, start=1):
+    read: dict[str, Source] = {}
+    for number, heat in enumerate((one for one in maps if one.modality in headers), start=1):
         name = heat.modality
         listed.append(
             {"number": number, "task": heat.task, "class": heat.target, "modality": name, "method": heat.method}
         )
+        if name not in read:
+            read[name] = read_source(sources[name], (preprocessing or {})[name])
+        native = read[name].native(heat.values)
         if native is None:
             notes.append(f"{name}: the network sees planes across those of the files, so there is no heat map")
             continue
