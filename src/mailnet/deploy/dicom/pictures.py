@@ -203,10 +203,17 @@ def _place(image: Any, header: Any, frame: int) -> None:
     """Copy where a source lies (PS3.3 C.7.6.2), which Secondary Captures may say beyond their own modules."""
     found = _holders(header, frame)
     if found["PixelSpacing"].get("PixelSpacing"):
-        image.PixelSpacing = found["PixelSpacing"].PixelSpacing
+        image.PixelSpacing = _decimals(found["PixelSpacing"].PixelSpacing)
     if not _lies(header, frame) or "FrameOfReferenceUID" not in header:
         return
-    image.ImagePositionPatient = found["ImagePositionPatient"].ImagePositionPatient
-    image.ImageOrientationPatient = found["ImageOrientationPatient"].ImageOrientationPatient
+    image.ImagePositionPatient = _decimals(found["ImagePositionPatient"].ImagePositionPatient)
+    image.ImageOrientationPatient = _decimals(found["ImageOrientationPatient"].ImageOrientationPatient)
     image.FrameOfReferenceUID = header.FrameOfReferenceUID
     image.PositionReferenceIndicator = header.get("PositionReferenceIndicator", "")
+
+
+def _decimals(values: Any) -> list[Any]:
+    """Return numbers of at most 16 characters (PS3.5 6.2, DS), to which not every sender keeps."""
+    from pydicom.valuerep import DSfloat
+
+    return [DSfloat(float(value), auto_format=True) for value in values]
