@@ -14,8 +14,9 @@ from mailnet.errors import ConfigError, DataError, RunError
 from mailnet.nn.layers import channels_last
 from mailnet.nn.noise import get_noise
 from mailnet.nn.registry import create_model
-from mailnet.training.defense import create_defense
+from mailnet.training.defense import Defense, create_defense
 from mailnet.training.device import create_accelerator, own_random_numbers, seed_of, training_bytes
+from mailnet.training.distill import Distillation
 from mailnet.training.hiding import hide_modalities
 from mailnet.training.plan import Rows, check_division, epoch_steps, hidden_share
 from mailnet.training.pretrain import Pretraining
@@ -84,7 +85,9 @@ def _train(config: StudyConfig, run: Path, data: StudyData, accelerator: Acceler
     check_division(steps, config.train, accelerator.num_processes)
     torch.manual_seed(seed_of(config.train.seed, "weights"))
     network = channels_last(_create_network(config, data).to(accelerator.device))
-    defense = create_defense(config, network)
+    defense: Defense | None = create_defense(config, network)
+    if config.train.distill is not None:
+        defense = Distillation(config.train.distill, data, accelerator.device)
     bytes_needed = _probe(network, config, data, steps, accelerator, 1 if defense is None else defense.passes)
     pretraining = None if config.train.pretrain is None else Pretraining(config, data, network, accelerator)
     noise = get_noise(network)
@@ -95,6 +98,7 @@ def _train(config: StudyConfig, run: Path, data: StudyData, accelerator: Acceler
         "torch": str(torch.__version__),
         "noise": None if noise is None else noise.mode,  # of training and of its validation metrics
         "defense": None if config.train.defense is None else config.train.defense.model_dump(exclude_none=True),
+        **({} if config.train.distill is None else {"distill": config.train.distill.model_dump()}),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
     }
     if accelerator.is_main_process:

@@ -13,13 +13,21 @@ from mailnet.data.config.modalities import (
 )
 from mailnet.data.config.study import StudyConfig, dump_config, load_config, parse_config
 from mailnet.data.config.tasks import TaskConfig
-from mailnet.data.config.training import ROBUST, EvaluationConfig, ModelConfig, PretrainConfig, TrainConfig
+from mailnet.data.config.training import (
+    ROBUST,
+    DistillConfig,
+    EvaluationConfig,
+    ModelConfig,
+    PretrainConfig,
+    TrainConfig,
+)
 
 __all__ = [
     "ROBUST",
     "SPLITS",
     "Build",
     "DefenseConfig",
+    "DistillConfig",
     "EvaluationConfig",
     "ImageConfig",
     "Join",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from mailnet.data.config.base import Section
 from mailnet.data.config.defense import DefenseConfig
@@ -26,6 +26,19 @@ class PretrainConfig(Section):
     temperature: float = Field(0.2, gt=0)
     projection: int = Field(128, ge=1)
     learning_rate: float | None = Field(None, gt=0)
+
+
+class DistillConfig(Section):
+    """Learning from a trained network as well as from labels; see ``mailnet.training.distill``.
+
+    ``teacher`` is a run on the same study. ``weight`` is the teacher's share of the loss of the answers, which are
+    compared at ``temperature``; ``features`` weighs the likeness of features, 0 for none.
+    """
+
+    teacher: str
+    temperature: float = Field(2.0, gt=0)
+    weight: float = Field(0.5, ge=0, le=1)
+    features: float = Field(1.0, ge=0)
 
 
 class TrainConfig(Section):
@@ -69,6 +82,7 @@ class TrainConfig(Section):
     augment: bool = True
     pretrain: PretrainConfig | None = None
     defense: DefenseConfig | None = None
+    distill: DistillConfig | None = None
     checkpoint_minutes: float = Field(1.0, ge=0)
     device: str = "auto"
 
@@ -95,6 +109,20 @@ class TrainConfig(Section):
             }
             return published | values
         return values
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave a key that is not used out, so that runs and benchmarks of before there was one are still the same."""
+        values: dict[str, Any] = handler(self)
+        if self.distill is None:
+            values.pop("distill", None)
+        return values
+
+    @model_validator(mode="after")
+    def _one_teacher(self) -> TrainConfig:
+        if self.distill is not None and self.defense is not None:
+            raise ValueError("'distill' and 'defense' are two ways of training: choose one")
+        return self
 
     @model_validator(mode="after")
     def _robust_by_an_attack(self) -> TrainConfig:
