@@ -8,9 +8,11 @@ from typing import Annotated
 
 import typer
 
+from mailnet.cli.distill import distill
 from mailnet.cli.ensemble import ensemble
 from mailnet.cli.evaluation import evaluate, print_evaluation, run_evaluation
 from mailnet.cli.explain import explain
+from mailnet.cli.export import export
 from mailnet.cli.options import Cache, DataRoot, Json, Overrides, RunPath, SkipBad, StudyPath
 from mailnet.cli.output import print_json, report_error, say
 from mailnet.cli.predict import predict
@@ -265,7 +267,7 @@ def benchmark(
         raise typer.Exit(1)
 
 
-for command in (explain, watch, ensemble, attack, corrupt, certify):
+for command in (explain, export, distill, watch, ensemble, attack, corrupt, certify):
     app.command()(command)
 app.command()(serve)
 
