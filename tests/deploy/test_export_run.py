@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 
 from factory import Command, write_study
 from mailnet.bundle import Predictor, Reliability, load, read_bundle, save_bundle, write_reliability
+from mailnet.cli.export import print_export
 from mailnet.data.config import dump_config, load_config
 from mailnet.data.study import StudyData, load_study
 from mailnet.deploy.export import export_run, half, measure, onnx_file, quantise, read_program
@@ -55,13 +56,13 @@ def traced(source: Path) -> Exported:
 
 
 @pytest.fixture(scope="module")
-def onnx(source: Path, traced: Exported, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Any]]:
+def onnx(source: Path, traced: Exported, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     """Folder of all precisions, and what the command gave."""
     folder = tmp_path_factory.mktemp("onnx") / "out"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(job, "trace", lambda bundle, noise: traced)
         patch.setattr(quantise, "RECIPES", quantise.RECIPES[:2])
-        yield (
+        return (
             folder,
             export_run(
                 source,
@@ -75,7 +76,7 @@ def onnx(source: Path, traced: Exported, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="module")
-def test_studies(source: Path, traced: Exported) -> Studies:
+def tested(source: Path, traced: Exported) -> Studies:
     data = load_study(load_config(source / "study.yaml"), cache=source.parent / "cache", splits=["test"])
     return Studies(data, traced.bundle, traced.modalities, "test")
 
@@ -100,24 +101,22 @@ def compare(answer: Callable[..., Any], studies: Studies, predictor: Predictor, 
                 np.testing.assert_allclose(given[task], values, rtol=0, atol=tolerance)
 
 
-def test_onnx_answers_as_the_predictor(source: Path, onnx: tuple[Path, Any], test_studies: Studies) -> None:
+def test_onnx_answers_as_the_predictor(source: Path, onnx: tuple[Path, Any], tested: Studies) -> None:
     session = Session(onnx[0] / "fp32" / "model.onnx", 1)
     assert list(session.inputs) == [*NAMES, *(f"present.{name}" for name in NAMES)]
     assert session.inputs["ct"].shape[1:] == [1, 32, 32]
     assert session.inputs["present.ct"].type == "tensor(bool)"
     assert session.outputs == ["finding", "grade", "raw.finding", "raw.grade", "features.ct", "features.photo"]
-    compare(session.run, test_studies, load(source, "cpu"), 1e-5)
+    compare(session.run, tested, load(source, "cpu"), 1e-5)
 
 
-def test_onnx_gives_what_foreign_studies_are_told_by(
-    source: Path, onnx: tuple[Path, Any], test_studies: Studies
-) -> None:
+def test_onnx_gives_what_foreign_studies_are_told_by(source: Path, onnx: tuple[Path, Any], tested: Studies) -> None:
     predictor = load(source, "cpu")
     assert predictor.foreign is not None
     session = Session(onnx[0] / "fp32" / "model.onnx", 1)
     for without in ((), ("ct",)):
-        given = test_studies.ask(session.run, np.arange(4), 4, without)
-        expected = predictor.features(test_studies.batch(np.arange(4), without), predictor.foreign.layers)
+        given = tested.ask(session.run, np.arange(4), 4, without)
+        expected = predictor.features(tested.batch(np.arange(4), without), predictor.foreign.layers)
         np.testing.assert_allclose(given["features.photo"], expected["photo"], rtol=1e-3, atol=1e-4)
     assert np.isnan(given["features.ct"]).all()
 
@@ -144,11 +143,11 @@ def test_a_folder_is_a_bundle_without_weights(source: Path, onnx: tuple[Path, An
     assert [one["method"] for one in facts["quantisation"]["tried"]] == ["MinMax", "MinMax"]
 
 
-def test_lower_precision_is_near_and_smaller(onnx: tuple[Path, Any], test_studies: Studies, source: Path) -> None:
+def test_lower_precision_is_near_and_smaller(onnx: tuple[Path, Any], tested: Studies, source: Path) -> None:
     folder, _ = onnx
     predictor = load(source, "cpu")
-    compare(Session(folder / "bf16" / "model.onnx", 1).run, test_studies, predictor, 0.03)
-    compare(Session(folder / "int8" / "model.onnx", 1).run, test_studies, predictor, 0.15)
+    compare(Session(folder / "bf16" / "model.onnx", 1).run, tested, predictor, 0.03)
+    compare(Session(folder / "int8" / "model.onnx", 1).run, tested, predictor, 0.15)
     sizes = [(folder / name / "model.onnx").stat().st_size for name in ("fp32", "bf16")]
     assert sizes[1] < 0.9 * sizes[0]  # of so small a network much is no weight
     import onnx as library
@@ -159,15 +158,15 @@ def test_lower_precision_is_near_and_smaller(onnx: tuple[Path, Any], test_studie
 
 
 def test_package_of_torch_answers_as_the_predictor(
-    source: Path, traced: Exported, test_studies: Studies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: Path, traced: Exported, tested: Studies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job, "trace", lambda bundle, noise: traced)
     result = export_run(source, tmp_path / "out", kind="torch", precisions=("fp32", "bf16"),
                         cache=source.parent / "cache", **RUN)  # fmt: skip
     answers = [answer_of_program(read_program(Path(path) / "model.pt2"), NAMES) for path in result["folders"].values()]
     predictor = load(source, "cpu")
-    compare(answers[0], test_studies, predictor, 1e-5)
-    compare(answers[1], test_studies, predictor, 0.05)
+    compare(answers[0], tested, predictor, 1e-5)
+    compare(answers[1], tested, predictor, 0.05)
     note = json.loads((tmp_path / "out" / "bf16" / "export.json").read_text())["note"]
     assert (half.bf16_units() or "no bf16 units") in note
 
@@ -233,10 +232,15 @@ def test_other_folders_are_not_replaced(source: Path, tmp_path: Path) -> None:
 def test_command(at_once: dict[str, Any], mailnet: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure.latencies, "__defaults__", (RUN["rounds"],))
     out = tmp_path / "out"
-    status, text, err = mailnet("export", at_once["run"], "--out", out, "--cache", at_once["cache"])
-    assert (status, err.count("Written")) == (0, 1), err
-    assert "Milliseconds a call" in text
-    assert "100.00% of answers are the same" in text
+    status, text, err = mailnet("export", at_once["run"], "--out", out, "--cache", at_once["cache"], "--json")
+    assert status == 0, err
+    assert json.loads(text)["folders"] == {"fp32": str(out)}
     assert (out / "model.onnx").is_file()
-    status, text, _ = mailnet("export", at_once["run"], "--out", out, "--cache", at_once["cache"], "--json")
-    assert (status, json.loads(text)["folders"]) == (0, {"fp32": str(out)})
+
+
+def test_what_is_printed(onnx: tuple[Path, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    print_export(onnx[1])
+    text = capsys.readouterr().out
+    assert "8 x, all threads" in text
+    assert "fp32: probabilities differ by up to" in text
+    assert "100.00% of answers are the same (12 val studies, 1 and 8 at a time, also without each modality)" in text
