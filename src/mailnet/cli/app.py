@@ -18,6 +18,7 @@ from mailnet.cli.output import print_json, report_error, say
 from mailnet.cli.predict import predict
 from mailnet.cli.robustness import attack, certify, corrupt
 from mailnet.cli.serve import serve
+from mailnet.cli.tune import tune
 from mailnet.cli.watch import watch
 
 # What typer exits with on Ctrl-C, as shells have it.
@@ -267,7 +268,7 @@ def benchmark(
         raise typer.Exit(1)
 
 
-for command in (explain, export, distill, watch, ensemble, attack, corrupt, certify):
+for command in (tune, explain, export, distill, watch, ensemble, attack, corrupt, certify):
     app.command()(command)
 app.command()(serve)
 
