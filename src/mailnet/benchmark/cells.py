@@ -91,7 +91,7 @@ def network_fingerprint(suite: Suite, study: str, network: str) -> str:
     values = cell_config(suite, study, network).model_dump(mode="json")
     entry = suite.networks[network]
     train = {key: value for key, value in values["train"].items() if key not in NOT_TRAINED}
-    for key in ("pretrain", "defense"):
+    for key in ("pretrain", "defense", "distill"):
         if train.get(key) is None:  # as before there was such a key, so that cells of then still count
             train.pop(key, None)
     if entry.columns is not None:
