@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -104,6 +104,6 @@ def in_thread(function: Callable[[], T]) -> asyncio.Future[T]:
         if not loop.is_closed():
             loop.call_soon_threadsafe(settle, result, failure)
 
-    # No daemon outlives what it was asked for: the answer, or the end of the process.
-    threading.Thread(target=work, daemon=True, name="mailnet-read").start()
+    # One of threading's would hold up the event loop until it runs, and the end of the process until it ends.
+    _thread.start_new_thread(work, ())
     return future

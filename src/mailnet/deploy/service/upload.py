@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 import python_multipart
 from anyio import to_thread
@@ -80,7 +79,7 @@ async def receive(request: Request, root: Path, settings: Settings, stored: Stor
     except Refused:
         await _linger(request.stream())
         raise
-    upload = Upload(Path(tempfile.mkdtemp(dir=root)))
+    upload = Upload(root / secrets.token_hex(8))
     receiver = _Receiver(upload, settings)
     stream = request.stream()
     try:
@@ -101,7 +100,6 @@ async def receive(request: Request, root: Path, settings: Settings, stored: Stor
         if not receiver.whole:
             raise Refused(400, "the form is cut short", "Send it again")
     except BaseException as error:
-        receiver.stop()
         upload.release()
         if isinstance(error, OSError):
             raise busy("the service cannot store the upload now") from error
@@ -156,8 +154,8 @@ class _Receiver:
         self._value = bytearray()
         self._disposition = b""
         self._text: tuple[str, bytearray] | None = None
-        self._file: IO[bytes] | None = None
-        self._waiting: list[tuple[IO[bytes], bytearray | None]] = []  # None: close it
+        self._file: Path | None = None
+        self._waiting: list[tuple[Path, bytearray]] = []
         self._held = 0
 
     def callbacks(self) -> python_multipart.multipart.MultipartCallbacks:
@@ -176,13 +174,7 @@ class _Receiver:
         """Write what has come, in a thread, once there is enough of it."""
         if self._waiting and self._held >= least:
             waiting, self._waiting, self._held = self._waiting, [], 0
-            await to_thread.run_sync(_write, waiting)
-
-    def stop(self) -> None:
-        for file, _ in self._waiting:
-            file.close()
-        if self._file is not None:
-            self._file.close()
+            await to_thread.run_sync(_write, self.upload.folder, waiting)
 
     def _begin(self) -> None:
         self._parts += 1
@@ -212,7 +204,8 @@ class _Receiver:
         # A field without a file, as browsers send it, is an absent modality.
         if not (b"filename" in options and not options[b"filename"]):
             files.append(path)
-        self._file = path.open("wb")
+        self._file = path
+        self._waiting.append((path, bytearray()))
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         if self._text is not None:
@@ -220,7 +213,9 @@ class _Receiver:
             if len(self._text[1]) > MAX_TEXT:
                 raise Refused(413, f"'{self._text[0]}' is larger than {MAX_TEXT:,} bytes", "Send less")
         elif self._file is not None:
-            self._waiting.append((self._file, bytearray(data[start:end])))
+            if not self._waiting or self._waiting[-1][0] != self._file:
+                self._waiting.append((self._file, bytearray()))
+            self._waiting[-1][1].extend(data[start:end])
             self._held += end - start
 
     def _end(self) -> None:
@@ -230,17 +225,14 @@ class _Receiver:
                 self.upload.texts[name] = content.decode("utf-8")
             except UnicodeDecodeError:
                 raise Refused(400, f"'{name}' is no text in UTF-8", "Send it as UTF-8") from None
-        elif self._file is not None:
-            self._waiting.append((self._file, None))
         self._text = self._file = None
 
     def _finish(self) -> None:
         self.whole = True
 
 
-def _write(waiting: list[tuple[IO[bytes], bytearray | None]]) -> None:
-    for file, content in waiting:
-        if content is None:
-            file.close()
-        else:
+def _write(folder: Path, waiting: list[tuple[Path, bytearray]]) -> None:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for path, content in waiting:
+        with path.open("ab") as file:
             file.write(content)
