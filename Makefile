@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.mailnet-installed
 
-.PHONY: env demo test lint clean
+.PHONY: env demo test lint site clean
 
 env: $(STAMP)
 
@@ -21,8 +21,12 @@ demo: env
 lint: env
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
+# The pages of docs/ and the docstrings as a site in build/site; a dead link is an error.
+site: env
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 # One thread a process: two processes of two threads each wait for one another.
-test: lint
+test: lint site
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 clean:
