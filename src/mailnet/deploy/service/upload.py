@@ -77,7 +77,9 @@ async def receive(request: Request, root: Path, settings: Settings, stored: Stor
     try:
         form = _form_of(request, settings)
     except Refused:
-        await _linger(request.stream())
+        # A client that asked beforehand sends nothing once it has been refused.
+        if request.headers.get("expect", "").lower() != "100-continue":
+            await _linger(request.stream())
         raise
     upload = Upload(root / secrets.token_hex(8))
     receiver = _Receiver(upload, settings)
