@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import yaml
 from made_up import config, estimate, evaluation
 
 from mailnet.bundle.card import write_card
+from mailnet.bundle.fitted import fitted_digests
 from mailnet.bundle.reliability import calibration_digest
 from mailnet.bundle.weights import weights_digest
 from mailnet.errors import RunError
 from mailnet.evaluation import evaluate
+from mailnet.evaluation.reliability import Wanted
 
 CALIBRATOR = {"method": "temperature", "scale": [0.5], "reason": "", "studies": 40}
 
@@ -112,6 +115,81 @@ def test_an_evaluation_before_the_present_calibration(run: Path) -> None:
     assert "| Balanced accuracy | 0.712 |" not in card(run)
 
 
+def abstention(**changes: Any) -> dict[str, Any]:
+    """A threshold and what it came to."""
+    return {"threshold": 0.8, "risk": 0.05, "reason": "", "promise": "At most 5% are wrong",
+            "measured": {"coverage": 0.614, "wrong": 0.031}} | changes  # fmt: skip
+
+
+def fitted_and_measured(run: Path, **changes: Any) -> None:
+    """Fit sets and a threshold, and what tells foreign studies, and measure these."""
+    one = {"alpha": 0.1, "score": "lac", "by": "all"}
+    fitted = {"format": 1, "split": "val", "calibrators": {}, "sets": {"pathology": [one]}}
+    write(run / "bundle" / "calibration.json", fitted | {"abstentions": {"pathology": abstention()}})
+    write(run / "bundle" / "foreign.json", {"format": 1, "rate": 0.05, "modalities": {"left": {"images": 9}}})
+    sets = [one | {"measured": {"overall": {"coverage": 0.913, "size": 1.27, "single": 0.73}}}]
+    measured = {"calibration": {}, "sets": {"pathology": sets}, "abstention": {"pathology": abstention()}}
+    share = {"studies": 60, "alarms": 4, "share": 0.067, "stated": 0.05}
+    found = evaluation() | {"reliability": measured, "foreign": {"rate": 0.05, "study": share}}
+    found["model"] = {"calibration": calibration_digest({}), "fitted": fitted_digests(run / "bundle")} | changes
+    write(run / "evaluation.json", found)
+
+
+SETS, THRESHOLD, FOREIGN = "| 91.3% | 1.270 | 73.0% |", "Of the test studies 61.4% are", "6.7% were called foreign"
+
+
+def test_sets_thresholds_and_alarms_that_were_fitted_anew(run: Path) -> None:
+    fitted_and_measured(run)
+    text = card(run)
+    assert "answers where its confidence is above 0.800, for a risk of 5.0%" in text
+    for words in (SETS, THRESHOLD, FOREIGN, "| Balanced accuracy | 0.712 |"):
+        assert words in text
+    assert "since they were fitted" not in text
+    path = run / "bundle" / "calibration.json"
+    first = json.loads(path.read_text())
+    # The same alpha from other studies: nothing in the evaluation tells but the digest.
+    write(path, first | {"abstentions": {"pathology": abstention(threshold=0.9)}})
+    text = card(run)
+    assert (
+        "confidence is above 0.900, for a risk of 5.0%; not measured on the test studies since it was chosen." in text
+    )
+    assert "were not measured on the test studies since they were fitted" in text
+    assert THRESHOLD not in text
+    assert SETS not in text
+    for words in (FOREIGN, "| Balanced accuracy | 0.712 |"):
+        assert words in text
+    write(path, first)
+    write(run / "bundle" / "foreign.json", {"format": 1, "rate": 0.1, "modalities": {"left": {"images": 9}}})
+    text = card(run)
+    assert FOREIGN not in text
+    assert "How often usual studies are called foreign was not measured" in text
+    assert SETS in text
+
+
+def test_an_older_evaluation_knows_sets_by_their_kind_and_thresholds_by_their_number(run: Path) -> None:
+    fitted_and_measured(run, fitted=None)
+    text = card(run)
+    for words in (SETS, THRESHOLD, FOREIGN):
+        assert words in text
+    path = run / "bundle" / "calibration.json"
+    first = json.loads(path.read_text())
+    for change in ({"score": "aps"}, {"by": "class"}, {"alpha": 0.2}):
+        write(path, first | {"sets": {"pathology": [first["sets"]["pathology"][0] | change]}})
+        assert SETS not in card(run)
+    write(path, first | {"abstentions": {"pathology": abstention(threshold=0.9)}})
+    assert THRESHOLD not in card(run)
+
+
+def test_a_model_that_always_answers(run: Path) -> None:
+    fitted_and_measured(run)
+    always = abstention(threshold=-sys.float_info.max)
+    values = {"format": 1, "calibrators": {}, "sets": {}, "abstentions": {"pathology": always}}
+    write(run / "bundle" / "calibration.json", values)
+    text = card(run)
+    assert "pathology: always answers, for a risk of 5.0%" in text
+    assert "000000" not in text
+
+
 def test_what_was_measured_of_other_weights(run: Path) -> None:
     (run / "bundle" / "model.safetensors").write_bytes(b"weights")
     write(run / "robustness.json", robustness(model={"weights": weights_digest(run)}))
@@ -154,3 +232,15 @@ def test_evaluating_the_test_studies_writes_it(make_run: Callable[..., Path], ca
         assert secret not in text
     evaluate(run, split="val", cache=cache, device="cpu", bootstrap=0)
     assert path.read_text(encoding="utf-8") == text
+
+
+def test_an_evaluation_says_of_which_files_it_is(make_run: Callable[..., Path], cache: Path) -> None:
+    run = make_run(n=60)
+    found = evaluate(run, cache=cache, device="cpu", bootstrap=0, wanted=Wanted(alphas=(0.3,)), foreign=0.2)
+    assert found["model"]["fitted"] == fitted_digests(run / "bundle")
+    assert set(found["model"]["fitted"]) == {"calibration.json", "foreign.json"}
+    assert "were called foreign" in card(run)
+    other = run.parent / "other"
+    # The card is written anew where only alarms were fitted, and only another split measured.
+    evaluate(run, split="val", out=other, cache=cache, device="cpu", bootstrap=0, foreign=0.3)
+    assert "were called foreign" not in (run / "bundle" / "README.md").read_text(encoding="utf-8")

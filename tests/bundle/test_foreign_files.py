@@ -18,7 +18,7 @@ from mailnet.data.numeric import NumericState
 from mailnet.data.table import CategoricalState, TableState
 from mailnet.errors import RunError
 from mailnet.specs import ModalitySpec
-from mailnet.trust.alarm import fit_alarm
+from mailnet.trust.alarm import STEP, fit_alarm
 from mailnet.trust.checks import fit_image_checks
 from mailnet.trust.foreign import fit_mahalanobis
 from mailnet.trust.pairs import fit_pair
@@ -197,3 +197,6 @@ def test_no_value_of_a_patient_is_kept() -> None:
     kept = {array.shape for one in fitted.modalities.values() if isinstance(one, ForeignImages)
             for distance in one.distances.values() for array in distance.score.arrays().values()}  # fmt: skip
     assert kept == {(87,), (1, 87), (87, 87), (91,), (1, 91), (91, 91)}
+    for alarm in fitted.alarms.values():
+        steps = np.array(alarm.scores) / STEP
+        np.testing.assert_allclose(steps, steps.round(), atol=1e-6)

@@ -58,10 +58,11 @@ def test_numbers_of_the_text_are_those_of_the_evaluation() -> None:
         "| benign | 30 | 0.700 (0.650 to 0.750) |",
         "| pathology: left alone | 60 | Balanced accuracy | 0.712 | 0.662 to 0.762 |",
         "| pathology: F (few studies) | 12 | Balanced accuracy | 0.712 | 0.662 to 0.762 |",
-        "| pathology: Balanced accuracy | 0.200 | 0.010 to 0.300 | F | M | 4.0% | 25 |",
+        "| pathology: Balanced accuracy | 0.200 | 0.010 to 0.300 | F | M | 4.0% | 12.0% | 25 |",
         "Not judged: X (3 patients).",
         "| pathology | 0.155 | 0.107 |",
         "On 60 test studies of 50 patients",
+        "Of calibration errors (ECE) an interval may lie above the value",
     ):
         assert line in card
     assert "Log loss" not in card, "a measure without a value has no row"
@@ -145,7 +146,7 @@ def test_studies_unlike_those_of_training() -> None:
     left = {"images": 638, "picture": {}, "features": {}}
     pair = {"first": "left", "second": "right_", "told": 0.842}
     learned = {"rate": 0.05, "modalities": {"left": left, "right_": {"images": 9}, "lab": {}}, "pairs": [pair]}
-    one = {"studies": 60, "share": 0.05, "stated": 0.017}
+    one = {"studies": 60, "share": 0.05, "stated": 0.017, "high": 0.061}
     card = model_card(Facts(config(), evaluation=found, foreign=learned))
     assert "left: by the picture and the network's first layers, learned from 638 training images." in card
     assert "right\\_: by the picture, learned from 9" in card
@@ -154,7 +155,7 @@ def test_studies_unlike_those_of_training() -> None:
     assert "| Judged |" not in card
     assert "was not measured" in model_card(Facts(config(), foreign=learned))
     found["foreign"]["modalities"] = {"left": one}
-    assert "| left | 60 | 5.0% | 1.7% |" in model_card(Facts(config(), evaluation=found, foreign=learned))
+    assert "| left | 60 | 5.0% | 1.7% | 6.1% |" in model_card(Facts(config(), evaluation=found, foreign=learned))
     plain = model_card(Facts(config(), evaluation=evaluation() | {"foreign": None}))
     assert "also on one of another organ" in plain
     assert "called foreign" not in plain

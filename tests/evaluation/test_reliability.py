@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +19,7 @@ from mailnet.data.config import load_config
 from mailnet.data.study import StudyData, load_study
 from mailnet.errors import ConfigError, RunError
 from mailnet.evaluation import evaluate
-from mailnet.evaluation.reliability import Wanted, fit_reliability
+from mailnet.evaluation.reliability import Wanted, fit_reliability, in_first_half
 from mailnet.trust.conformal import fit_sets
 from mailnet.trust.fitting import fit_calibrator
 
@@ -89,16 +91,43 @@ def test_nothing_fitted_changes_nothing(run: Path, cache: Path) -> None:
 
 def test_calibration_that_may_change_answers_is_fitted_on_other_patients_than_the_sets(run: Path, cache: Path) -> None:
     data, raw = studies(run, cache, "val")
-    found = fit_reliability(None, data, raw, Wanted("vector", (0.2,), risk=0.9), seed=0)
+    found = fit_reliability(None, data, raw, Wanted("vector", (0.2,), risk=0.9))
+    half = in_first_half(data.frame["group"].to_numpy(dtype=str))
+    assert 15 <= half.sum() <= 45
     for task, spec in data.tasks.items():
         calibrator, [sets] = found.calibrators[task], found.sets[task]
-        assert calibrator.studies == 30
-        assert [*sets.patients.values()] == [((30,),)]
+        assert calibrator == fit_calibrator(raw[task][half], data.labels[task][half], spec, "vector")
+        assert [*sets.patients.values()] == [((60 - half.sum(),),)]
         assert (found.read(task, raw[task]) == calibrator.apply(raw[task])).all()
-        assert found.abstentions[task].studies == 30
+        assert found.abstentions[task].studies == 60 - half.sum()
         assert spec.name == sets.spec.name
-    newer = fit_reliability(found, data, raw, Wanted("temperature"), seed=0)
+    newer = fit_reliability(found, data, raw, Wanted("temperature"))
     assert newer.sets == newer.abstentions == {}
+
+
+def test_a_patient_is_in_the_same_half_whoever_else_is_there() -> None:
+    patients = np.array([f"patient {k}" for k in range(2000)])
+    half = in_first_half(patients)
+    assert abs(half.mean() - 0.5) < 0.05
+    kept = np.random.default_rng(0).permutation(2000)[:1100]
+    assert (in_first_half(patients[kept]) == half[kept]).all()
+    assert in_first_half(np.repeat(patients[:3], 4)).reshape(3, 4).std(1).sum() == 0
+    # Written down, so that a bundle of today can be given sets tomorrow.
+    assert in_first_half(np.array(["a", "b", "c", "d", "e", "f"])).tolist() == [False, False, True, True, False, False]
+
+
+def test_a_half_without_patients_promises_nothing(run: Path, cache: Path) -> None:
+    data, raw = studies(run, cache, "val")
+    half = in_first_half(data.frame["group"].to_numpy(dtype=str))
+    for side, method in ((half, "vector"), (~half, "none")):
+        labels = {task: of[side] for task, of in data.labels.items()}
+        few: Any = SimpleNamespace(frame=data.frame[side], labels=labels, tasks=data.tasks)
+        said = {task: of[side] for task, of in raw.items()}
+        found = fit_reliability(None, few, said, Wanted("vector", (0.2,), risk=0.9))
+        for task in data.tasks:
+            assert found.calibrators[task].method == method
+            assert (found.abstentions[task].threshold is None) == (method == "vector")
+            assert bool(found.sets[task][0].predict(raw[task]).all()) == (method == "vector")
 
 
 def test_answers_are_withheld_below_the_threshold(run: Path, cache: Path) -> None:
@@ -148,6 +177,12 @@ def test_gaps_between_subgroups(run: Path, cache: Path) -> None:
     }
     assert {name: of["value"] for name, of in gap["groups"].items()} == pytest.approx(sites)
     assert gap["value"] == pytest.approx(max(sites.values()) - min(sites.values()))
+    every = [gap for tasks in result["gaps"].values() for metrics in tasks.values() for gap in metrics.values()]
+    chances = [gap["chance"] for gap in every if gap["chance"] is not None]
+    assert len(chances) > 1
+    assert min(gap["corrected"] for gap in every if gap["chance"] is not None) == pytest.approx(
+        min(1, len(chances) * min(chances))
+    )
 
 
 def test_from_the_command_line(run: Path, cache: Path, mailnet: Command) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from mailnet.evaluation.evaluate import evaluate
 from mailnet.evaluation.reliability import Wanted
-from mailnet.evaluation.subgroups import banded
+from mailnet.evaluation.subgroups import banded, numbers_of, subgroups_of
 from runs import MakeRun
 
 
@@ -41,6 +44,27 @@ def test_few_values_and_one_value_beside_outliers() -> None:
     values, order = banded(numbers)
     assert set(values) == set(order)
     assert len(order) > 1
+
+
+def test_numbers_and_names() -> None:
+    np.testing.assert_array_equal(numbers_of(np.array(["41.0", "", "-3"])), [41, np.nan, -3])
+    np.testing.assert_array_equal(numbers_of(np.array(["0", "0.5", "1e2"])), [0, 0.5, 100])
+    for name in ("unknown", "007", "-01", "nan", "inf", "H7"):
+        assert np.isnan(numbers_of(np.array(["41", "7", name]))).all()
+
+
+def test_a_number_that_is_no_input_is_measured_in_bands() -> None:
+    ages = [str(age) for age in range(20, 80)] + [""]
+    wards = [f"{k % 12:02d}" for k in range(61)]
+    frame = pd.DataFrame(
+        {"subgroup:age": ages, "subgroup:ward": wards, "subgroup:floor": [str(k % 9) for k in range(61)]}
+    )
+    data: Any = SimpleNamespace(frame=frame, config=SimpleNamespace(subgroups=["age", "ward", "floor"]))
+    found = subgroups_of(data)
+    assert found["age"].order == ["below 40", "40 to <60", "60 or more"]
+    assert found["age"].values[[0, 20, -1]].tolist() == ["below 40", "40 to <60", ""]
+    assert found["ward"].order == sorted(set(wards))
+    assert found["floor"].order == [str(k) for k in range(9)]
 
 
 def test_an_age_is_measured_in_bands(make_run: MakeRun, cache: Path) -> None:

@@ -88,3 +88,39 @@ def test_where_nothing_was_fitted_the_curve_is_left() -> None:
 def test_an_evaluation_of_an_older_version_has_no_such_section() -> None:
     assert render_reliability({"tasks": {}}) is None
     assert render_reliability({"selective": {"finding": None}}) is None
+
+
+def test_subgroups_of_a_few_studies_are_not_shown() -> None:
+    found = evaluation()
+    measured = found["reliability"]["sets"]["finding"][0]["measured"]
+    cell = measured["overall"]
+    measured["subgroups"]["site"] |= {"few": cell | {"tested": 4}, "five": cell | {"tested": 5}}
+    page = str(render_reliability(found))
+    assert "site: five" in page
+    assert "site: few" not in page
+    assert "Subgroups of fewer than 5 tested studies are not shown (1)." in page
+    assert "are not shown" not in str(render_reliability(evaluation()))
+
+
+def test_chances_of_gaps_say_whether_they_are_corrected() -> None:
+    found = evaluation()
+    page = str(render_reliability(found))
+    assert "hardly ever holds 0" not in page
+    assert "It is of each gap by itself" in page
+    assert "Of all</th>" not in page
+    found["gaps"]["site"]["finding"]["balanced_accuracy"]["corrected"] = 0.4321
+    page = str(render_reliability(found))
+    assert "corrected for the 1 gaps" in page
+    assert "<td>0.432</td>" in page
+
+
+def test_pairs_of_images_are_explained_where_there_are_any() -> None:
+    one = {"studies": 60, "alarms": 3, "share": 0.05, "stated": 0.025, "high": 0.0612, "findings": 0, "images": 9,
+           "patients": 60, "reason": "", "kinds": ["picture"]}  # fmt: skip
+    foreign = {"rate": 0.05, "study": one, "modalities": {"left": one}}
+    page = str(render_reliability(evaluation() | {"foreign": foreign}))
+    assert "of one patient" not in page
+    assert "<td>6.1%</td>" in page
+    foreign["modalities"] = {"left": one, "left with <b>": one | {"kinds": ["pair"], "images": None}}
+    page = str(render_reliability(evaluation() | {"foreign": foreign}))
+    assert "“left with &lt;b&gt;” ask whether two images of a study look as if of one patient" in page

@@ -12,7 +12,7 @@ from sklearn.covariance import LedoitWolf
 from sklearn.neighbors import NearestNeighbors
 
 from mailnet.specs import TaskSpec
-from mailnet.trust.alarm import Alarm, fit_alarm
+from mailnet.trust.alarm import STEP, Alarm, fit_alarm
 from mailnet.trust.foreign import ForeignScore, fit_mahalanobis, fit_neighbors, foreign_score
 from mailnet.trust.outputs import energy, max_logit, unsureness
 
@@ -162,6 +162,28 @@ def test_threshold_is_where_the_alarm_sounds() -> None:
         assert (alarm.sounds(new) == (new > alarm.threshold)).all()
         wanted = (1 + (scores[None] >= new[:, None]).sum(1)) / (n + 1)
         assert alarm.p_value(new) == pytest.approx(wanted)
+
+
+def test_no_score_of_a_study_is_kept_and_alarms_move_by_a_step_at_most() -> None:
+    rng = np.random.default_rng(0)
+    scores, patients = rng.normal(5, 0.5, 900), rng.integers(0, 400, 900)
+    exact, kept = (fit_alarm(scores, patients=patients, step=step) for step in (0, STEP))
+    assert exact.scores == tuple(np.sort(scores))
+    steps = np.array(kept.scores) / STEP
+    np.testing.assert_allclose(steps, steps.round(), atol=1e-6)
+    assert len(kept.scores) < 320, "studies of one step are one number"
+    assert kept.patients == exact.patients
+    new = np.r_[rng.normal(5, 0.7, 5000), scores]
+    p = kept.p_value(new)
+    # Never smaller than the exact one, so that the rate holds, and no larger than that of a score a step lower.
+    assert (p >= exact.p_value(new) - 1e-9).all()
+    assert (p <= exact.p_value(new - STEP) + 1e-9).all()
+    assert exact.threshold is not None
+    moved = new[kept.sounds(new) != exact.sounds(new)]
+    assert (np.abs(moved - exact.threshold) <= STEP).all()
+    assert not (kept.sounds(new) & ~exact.sounds(new)).any()
+    with pytest.raises(ValueError, match="step"):
+        fit_alarm(scores, step=-1)
 
 
 def test_too_few_never_sound_and_say_so() -> None:

@@ -1,7 +1,7 @@
 """Whether a study is like those that a model has learned from, modality by modality; without torch.
 
-What is kept are means, covariances and ranges of training studies and the scores of validation studies, single numbers
-that name nobody. Distances to neighbours would have to keep the features of single patients: these are Mahalanobis'.
+What is kept are means, covariances and rounded ranges of training studies, and how often validation studies reach each
+rounded score. Distances to neighbours would have to keep the features of single patients: these are Mahalanobis'.
 """
 
 from __future__ import annotations

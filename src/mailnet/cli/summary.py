@@ -96,11 +96,11 @@ def _reliability_tables(evaluation: Mapping[str, Any]) -> list[Rows]:
     for column, of in evaluation.get("gaps", {}).items():
         rows = [
             [task, SHOWN[name], _gap(gap), gap["lowest"] or "-", gap["highest"] or "-", _chance(gap["chance"]),
-             str(gap["smallest"])]
+             _chance(gap.get("corrected")), str(gap["smallest"])]
             for task, metrics in of.items()
             for name, gap in metrics.items()
         ]  # fmt: skip
-        columns = ["", "metric", "gap", "lowest", "highest", "chance", "patients in the smallest"]
+        columns = ["", "metric", "gap", "lowest", "highest", "chance", "of all", "patients in the smallest"]
         tables.append((f"Gaps by {column}", columns, rows))
     return tables
 

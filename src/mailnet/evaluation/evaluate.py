@@ -14,6 +14,7 @@ import mailnet
 from mailnet.bundle import Predictor, Reliability, find_bundle, load, write_reliability
 from mailnet.bundle.card import write_card
 from mailnet.bundle.draws import draw_source
+from mailnet.bundle.fitted import fitted_digests
 from mailnet.bundle.reliability import calibration_digest
 from mailnet.bundle.weights import weights_digest
 from mailnet.data.config import EvaluationConfig, dump_config, load_config
@@ -102,6 +103,8 @@ def evaluate(
     familiar = predictor.bundle.foreign
     if foreign is not None:
         familiar = learn_foreign(predictor, Path(run), foreign, data_root, skip_bad=skip_bad, cache=cache)
+    calibrators = {} if reliability is None else {task: one.as_dict() for task, one in reliability.calibrators.items()}
+    fitted = {"calibration": calibration_digest(calibrators), "fitted": fitted_digests(find_bundle(Path(run)))}
     data = load_studies(
         predictor, Path(run), None if study is None else Path(study), split, data_root, skip_bad=skip_bad, cache=cache
     )
@@ -130,7 +133,7 @@ def evaluate(
         "regime": data.config.regime,
         "split": split,
         "n": len(data),
-        "model": {**_model(predictor, Path(run)), "calibration": _calibration(reliability)},
+        "model": {**_model(predictor, Path(run)), **fitted},
         "data": {
             "groups": int(data.frame["group"].nunique()),
             "modalities": {name: int(present.sum()) for name, present in data.present.items()},
@@ -156,7 +159,7 @@ def evaluate(
         table = prediction_table(data, probabilities)
         table.assign(**({} if drawn is None else uncertainty_columns(data, drawn))).to_parquet(temporary, index=False)
     write_json(folder / "evaluation.json", result)
-    if wanted or (own and split == "test"):
+    if wanted or foreign is not None or (own and split == "test"):
         write_card(run)
     return result
 
@@ -175,7 +178,7 @@ def _fit(
     with progress("Predicting validation studies", len(data)) as advance:
         raw = _predict(predictor, data, advance, np.arange(len(data)), ())
     try:
-        found = fit_reliability(predictor.bundle.reliability, data, raw, wanted, data.config.evaluation.seed)
+        found = fit_reliability(predictor.bundle.reliability, data, raw, wanted)
     except ValueError as error:
         raise ConfigError(str(error), remedy="See 'mailnet evaluate --help'") from error
     write_reliability(find_bundle(run), found)
@@ -221,11 +224,6 @@ def _tasks(
         }
         for name, spec in data.tasks.items()
     }
-
-
-def _calibration(reliability: Reliability | None) -> str:
-    calibrators = {} if reliability is None else reliability.calibrators
-    return calibration_digest({task: one.as_dict() for task, one in calibrators.items()})
 
 
 def _model(predictor: Predictor, run: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from mailnet.evaluation.looking import batches, draw, find_layers, look, work
 from mailnet.trust.alarm import Alarm, fit_alarm
 from mailnet.trust.checks import fit_image_checks
 from mailnet.trust.foreign import fit_mahalanobis
+from mailnet.trust.theory import covered_interval
 
 STEP = 0.25  # of a deviation, to which ranges of a table are rounded outward
 
@@ -126,16 +128,19 @@ def foreign_tables(predictor: Predictor, foreign: Foreign, data: StudyData) -> d
 
     Returns:
         ``rate`` stated of a study, ``split`` of the alarms; ``study`` and ``modalities`` (name, also of a pair -> the
-        same): number of studies, alarms, their share, and the share stated; of a modality also the studies in which
+        same): number of studies, alarms, their share, and the share stated; of a modality also ``high``, the share that
+        as many patients exceed in 2.5% of cases, as validation and tested ones happen to be, the studies in which
         anything was found, the training images and validation patients it was fitted on, the kinds of distance, and
         the reason why its alarm cannot sound, if so; of a pair ``told``, see ``ForeignPair``.
     """
     found = examine(predictor, foreign, data, np.arange(len(data)))
+    patients = data.frame["group"].to_numpy(dtype=str)
     asked = np.sum([np.isfinite(one.p) for one in found.values()], axis=0)
     any_sounds = np.any([one.sounds for one in found.values()], axis=0)
     modalities = {
         name: {
-            **_counted(one.sounds[here], float((foreign.rate / asked[here]).mean()) if here.any() else None),
+            **_counted(one.sounds[here], stated),
+            "high": _by_chance(stated, foreign.alarms[name].patients, len(np.unique(patients[here]))),
             "findings": int(sum(bool(words) for words in one.findings)),
             **_fitted(foreign, name),
             "patients": foreign.alarms[name].patients,
@@ -143,6 +148,7 @@ def foreign_tables(predictor: Predictor, foreign: Foreign, data: StudyData) -> d
         }
         for name, one in found.items()
         for here in [np.isfinite(one.p)]
+        for stated in [float((foreign.rate / asked[here]).mean()) if here.any() else None]
     }
     return {
         "rate": foreign.rate,
@@ -159,6 +165,13 @@ def _fitted(foreign: Foreign, name: str) -> dict[str, Any]:
         return {"images": fitted.images, "kinds": list(fitted.distances)}
     told = {pair.name: pair.told for pair in foreign.pairs}
     return {"images": None, "kinds": ["ranges"]} if fitted else {"images": None, "kinds": ["pair"], "told": told[name]}
+
+
+def _by_chance(stated: float | None, validation: int, tested: int) -> float | None:
+    """Return the upper end of the 95% interval of the share of alarms; None where there are no studies."""
+    if stated is None:
+        return None
+    return 1 - covered_interval(Counter({(validation, tested): 1}), stated, 0.95)[0]
 
 
 def _counted(sounds: np.ndarray, stated: float | None) -> dict[str, Any]:

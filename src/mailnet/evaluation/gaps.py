@@ -11,7 +11,7 @@ from mailnet.data.config import EvaluationConfig
 from mailnet.data.study import StudyData
 from mailnet.evaluation.subgroups import subgroups_of
 from mailnet.metrics import weighted_metric
-from mailnet.trust.fairness import measure_gap
+from mailnet.trust.fairness import holm, measure_gap
 
 COMPARED = ("balanced_accuracy", "macro_auroc", "ece")
 
@@ -20,6 +20,8 @@ def gap_tables(
     data: StudyData, probabilities: Mapping[str, np.ndarray], settings: EvaluationConfig
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Return column -> task -> metric -> the gap between the column's subgroups, with each group's value.
+
+    ``corrected`` is ``chance`` after Holm's correction for all gaps of the evaluation, which are looked at together.
 
     Args:
         data: The studies.
@@ -41,4 +43,10 @@ def gap_tables(
                     seed=settings.seed,
                 ).as_dict()
                 found[column][task][name] = {**gap, **{key: of.ordered(gap[key]) for key in ("groups", "left_out")}}
+    every = [gap for tasks in found.values() for metrics in tasks.values() for gap in metrics.values()]
+    tested = [gap for gap in every if gap["chance"] is not None]
+    for gap in every:
+        gap["corrected"] = None
+    for gap, corrected in zip(tested, holm([gap["chance"] for gap in tested]), strict=True):
+        gap["corrected"] = corrected
     return found

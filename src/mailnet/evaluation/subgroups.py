@@ -37,20 +37,43 @@ class Subgroups:
 def subgroups_of(data: StudyData) -> dict[str, Subgroups]:
     """Return column -> its subgroups, of all columns that the study names.
 
-    A column that is a ``numeric`` input of the study, such as an age, is cut into bands of a round width. Other
-    numbers, such as a hospital's, are names.
+    A column of more than ten numbers, such as an age, is cut into bands of a round width, whether or not it is an input
+    of the study. A column with a word among them, or with numbers that begin with zeros, has names.
     """
     found = {}
     for column in data.config.subgroups:
         numbers = data.frame.get(f"raw:{column}")
-        if numbers is not None and numbers.dtype.kind == "f":
-            values, order = banded(numbers.to_numpy(dtype=np.float64))
-            if order:
-                found[column] = Subgroups(values, order)
-                continue
         values = data.frame[f"subgroup:{column}"].astype(str).to_numpy()
-        found[column] = Subgroups(values, sorted(set(values.tolist()) - {""}))
+        known = numbers.to_numpy(dtype=np.float64) if numbers is not None and numbers.dtype.kind == "f" else None
+        bands, order = banded(numbers_of(values) if known is None else known)
+        found[column] = Subgroups(bands, order) if order else Subgroups(values, sorted(set(values.tolist()) - {""}))
     return found
+
+
+def numbers_of(texts: np.ndarray) -> np.ndarray:
+    """Return the numbers (N,) that texts are, NaN for the empty ones; NaN for all where one of them is a name.
+
+    A code, such as a hospital's, is told from a number where it begins with a zero that no number is written with.
+
+    >>> numbers_of(np.array(["41", "", "7.5"])).tolist(), numbers_of(np.array(["041", "105"])).tolist()
+    ([41.0, nan, 7.5], [nan, nan])
+    """
+    names, place = np.unique(texts, return_inverse=True)
+    values = [_number(name) for name in names.tolist()]
+    read = np.array([np.nan if value is None else value for value in values])
+    return np.full(len(texts), np.nan) if None in values else read[place.reshape(-1)]
+
+
+def _number(text: str) -> float | None:
+    """Return a number, NaN of an empty text, None of what is none."""
+    digits = text.lstrip("+-")
+    if digits[:1] == "0" and digits[1:2].isdigit():
+        return None
+    try:
+        value = float(text) if text else math.nan
+    except ValueError:
+        return None
+    return value if math.isfinite(value) or not text else None
 
 
 def banded(numbers: np.ndarray) -> tuple[np.ndarray, list[str]]:

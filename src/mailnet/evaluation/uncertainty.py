@@ -45,6 +45,9 @@ def measure_draws(
 ) -> Drawn:
     """Return the uncertainty of each study, of calibrated draws where there is a calibration.
 
+    Each draw is calibrated by itself. Their mean, of which ``total`` is the entropy, is therefore not quite the answer
+    that is predicted, for that is the calibrated mean: calibration is no straight line.
+
     Args:
         predictor: The model, as loaded with ``raw``.
         reliability: Its calibration.

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 WIDTH, HEIGHT = 430, 290
+LEAST = 5  # tested studies of a subgroup below which a number may be that of a patient, as in the model card
 MEASURES = (("ece", "ECE"), ("adaptive_ece", "Adaptive ECE"), ("brier", "Brier score"), ("nll", "Log loss"))
 
 
@@ -37,8 +38,10 @@ def render_reliability(evaluation: Mapping[str, Any]) -> Markup | None:
         "curves": curves,
         "dashes": DASHES,
         "uncertainty": evaluation.get("uncertainty"),
+        "least": LEAST,
         "gaps": evaluation.get("gaps", {}),
-        "foreign": evaluation.get("foreign"),
+        "corrected": _corrected(evaluation.get("gaps", {})),
+        "foreign": _foreign(evaluation.get("foreign")),
         "label": words.BY_KEY,
         "number": words.number,
         "count": words.count,
@@ -57,13 +60,29 @@ def _sets(one: Mapping[str, Any]) -> dict[str, Any]:
              "by_class": by_class[key].get(name)}
             for name, cell in measured[key].items()
         ]  # fmt: skip
+    hidden = 0
     for column, values in measured["subgroups"].items():
+        hidden += sum(0 < cell["tested"] < LEAST for cell in values.values())
         rows += [
             {"name": f"{column}: {name or 'no value'}", "here": cell, "by_class": None,
              "every": every["subgroups"].get(column, {}).get(name)}
             for name, cell in values.items()
+            if cell["tested"] >= LEAST
         ]  # fmt: skip
-    return {**one, "rows": rows, "promised": 1 - one["alpha"]}
+    return {**one, "rows": rows, "hidden": hidden, "promised": 1 - one["alpha"]}
+
+
+def _corrected(gaps: Mapping[str, Any]) -> int:
+    """Return of how many gaps together chances were corrected; 0 in the evaluation of an older mailnet."""
+    every = [gap for tasks in gaps.values() for metrics in tasks.values() for gap in metrics.values()]
+    return sum(gap.get("corrected") is not None for gap in every)
+
+
+def _foreign(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    paired = [name for name, one in found["modalities"].items() if one["kinds"] == ["pair"]]
+    return {**found, "paired": paired}
 
 
 def _chart(curves: Mapping[str, Any], abstentions: Mapping[str, Any]) -> Markup:

@@ -11,15 +11,17 @@ from mailnet.trust.arrays import Array, read_patients
 from mailnet.trust.plain import read_fields, read_number, read_numbers
 from mailnet.trust.scores import patients_needed
 
+STEP = 0.01  # to which scores are rounded, of a logarithm one in a hundred
+
 
 @dataclass(frozen=True)
 class Alarm:
-    """The scores of validation studies, beside which a new study's score is held.
+    """How often validation studies reach each score, beside which a new study's score is held.
 
     Args:
-        scores: Of validation studies, rising.
-        weights: What each of them counts: 1 over the patients plus one, shared by the studies of a patient; what is
-            left of 1 is the new patient's.
+        scores: Of validation studies, rounded up, rising.
+        weights: What each of them counts: 1 over the patients plus one, shared by the studies of a patient, and added
+            up over studies of one score; what is left of 1 is the new patient's.
         rate: Rate of false alarms.
 
     Raises:
@@ -98,16 +100,20 @@ class Alarm:
         )
 
 
-def fit_alarm(scores: Array, rate: float = 0.05, *, patients: Array | None = None) -> Alarm:
-    """Keep the scores of validation studies, which the score itself was not fitted on.
+def fit_alarm(scores: Array, rate: float = 0.05, *, patients: Array | None = None, step: float = STEP) -> Alarm:
+    """Keep how often validation studies, which the score itself was not fitted on, reach each score.
+
+    Scores are rounded up to a step, so that no study's own is kept. A new study's p-value is then that of a score up to
+    a step lower: never too small, so that alarms keep their rate, and the same for all but scores a step from another.
 
     Args:
         scores: (N,) finite.
         rate: Rate of false alarms on studies like these.
         patients: (N,) patient of each study; None where each is of another.
+        step: In the unit of the scores; 0 keeps them as they are.
 
     Raises:
-        ValueError: Scores that are no finite numbers, or a rate not between 0 and 1.
+        ValueError: A step below 0, scores that are no finite numbers, or a rate not between 0 and 1.
     """
     given = np.asarray(scores, dtype=np.float64)
     if given.ndim != 1 or not np.isfinite(given).all():
@@ -115,5 +121,10 @@ def fit_alarm(scores: Array, rate: float = 0.05, *, patients: Array | None = Non
     member = read_patients(patients, len(given))
     counts = np.bincount(member)
     weights = (1 / ((len(counts) + 1) * counts))[member] if len(given) else given
-    order = np.argsort(given, kind="stable")
-    return Alarm(tuple(given[order].tolist()), tuple(weights[order].tolist()), rate)
+    if not step >= 0:
+        raise ValueError(f"step must be 0 or more, got {step}")
+    # A score that lies on a step stays there, whatever its last digits.
+    rounded = np.round(np.ceil(given / step - 1e-6) * step, 12) + 0.0 if step else given
+    kept, place = np.unique(rounded, return_inverse=True)
+    counts_of = np.bincount(place.reshape(-1), weights, len(kept))
+    return Alarm(tuple(kept.tolist()), tuple(counts_of.tolist()), rate)

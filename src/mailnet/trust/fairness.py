@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -135,6 +135,24 @@ def measure_gap(
     low, high = _reflected(drawn.max(0) - drawn.min(0), value)
     chance = _chance(metric, value, [masks[name] for name in judged], member, permutations, random)
     return Gap(value, low, high, chance, ordered[0], ordered[-1], groups, smallest, left_out)
+
+
+def holm(chances: Sequence[float]) -> list[float]:
+    """Return p-values corrected for their number, so that calling those up to a level hardly ever is wrong of any.
+
+    Args:
+        chances: The p-values, of tests that may depend on each other in any way.
+
+    Source: Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 1979.
+
+    >>> holm([0.01, 0.5, 0.02])
+    [0.03, 0.5, 0.04]
+    """
+    found, worst = [0.0] * len(chances), 0.0
+    for place, k in enumerate(sorted(range(len(chances)), key=lambda k: chances[k])):
+        worst = max(worst, min(1.0, (len(chances) - place) * chances[k]))
+        found[k] = worst
+    return found
 
 
 def _of(metric: Metric, weights: Array) -> Array:

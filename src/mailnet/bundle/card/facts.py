@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mailnet.bundle.reliability import FILE, calibration_digest
+from mailnet.bundle.fitted import fitted_digests
+from mailnet.bundle.foreign_files import FILE as FOREIGN
+from mailnet.bundle.reliability import FILE as RELIABILITY
+from mailnet.bundle.reliability import calibration_digest
 from mailnet.bundle.weights import WEIGHTS, weights_digest
 from mailnet.data.config import load_config
 from mailnet.files import read_json
@@ -28,7 +31,8 @@ class Facts:
         source: Where its data come from, in its own words.
         data: ``data.json``, or of it ``studies`` alone.
         fitted: ``calibration.json`` of the bundle; empty where nothing was fitted.
-        evaluation: ``evaluation.json``, if it is of the run's own test studies.
+        evaluation: ``evaluation.json``, if it is of the run's own test studies; without what it says of sets,
+            thresholds or foreign studies where these were fitted anew since.
         outdated: Those were measured before the model was trained, or calibrated, as it is now.
         attacked: ``robustness.json``, likewise.
         damaged: ``corruptions.json``, likewise.
@@ -70,7 +74,7 @@ def gather(run: Path) -> Facts:
     bundle = run / "bundle"
     values = read_json(bundle / CONFIG)
     config = load_config(run / "study.yaml") if (run / "study.yaml").is_file() else None
-    fitted = _read(bundle / FILE) or {}
+    fitted = _read(bundle / RELIABILITY) or {}
     evaluation = _of_test(_read(run / "evaluation.json"))
     weights = weights_digest(run) if (bundle / WEIGHTS).is_file() else None
     retrained = _of_other_weights(evaluation, weights)
@@ -87,13 +91,13 @@ def gather(run: Path) -> Facts:
         source="" if config is None else config.source,
         data=_read(run / "data.json") or {},
         fitted=fitted,
-        evaluation=None if outdated else evaluation,
+        evaluation=None if outdated or evaluation is None else _of_these(evaluation, fitted, fitted_digests(bundle)),
         outdated=outdated,
         attacked=None if _of_other_weights(attacked, weights) else attacked,
         damaged=damaged,
         certified=certified if certified and certified["settings"].get("split") == SPLIT else None,
         explained=None if retrained else _read(run / "explanations" / "explanations.json"),
-        foreign=_read(bundle / "foreign.json"),
+        foreign=_read(bundle / FOREIGN),
     )
 
 
@@ -118,3 +122,21 @@ def _outdated(evaluation: Mapping[str, Any], fitted: Mapping[str, Any]) -> bool:
         return bool(evaluation["model"]["calibration"] != calibration_digest(calibrators))
     # An older evaluation says only whether there was a calibration.
     return set((evaluation.get("reliability") or {}).get("calibration", {})) != set(calibrators)
+
+
+def _of_these(evaluation: dict[str, Any], fitted: Mapping[str, Any], digests: Mapping[str, str]) -> dict[str, Any]:
+    """Return an evaluation without what was measured of other sets, thresholds or alarms than the bundle has now."""
+    known = evaluation.get("model", {}).get("fitted")
+    measured = evaluation.get("reliability")
+    if measured and known is None:  # an older one does not say; a threshold is known by its number, sets by their kind
+        same = {
+            task: one for task, one in measured["abstention"].items()
+            if one["threshold"] == fitted.get("abstentions", {}).get(task, {}).get("threshold")
+        }  # fmt: skip
+        measured = {**measured, "abstention": same}
+    elif measured and known.get(RELIABILITY) != digests.get(RELIABILITY):
+        measured = {**measured, "sets": {}, "abstention": {}}
+    foreign = evaluation.get("foreign")
+    if known is not None and known.get(FOREIGN) != digests.get(FOREIGN):
+        foreign = None
+    return {**evaluation, "reliability": measured, "foreign": foreign}

@@ -29,10 +29,12 @@ def foreign(facts: Facts) -> list[str]:
         "",
     ]
     rows = [
-        [plain(name), f"{one['studies']:,}", percent(one["share"]), percent(one["stated"])]
+        [plain(name), f"{one['studies']:,}", percent(one["share"]), percent(one["stated"]), percent(one.get("high"))]
         for name, one in measured.get("modalities", {}).items()
     ]
-    return lines + (table(["Judged", "Test studies", "Called foreign", "Aimed at"], rows) if rows else [])
+    return lines + (
+        table(["Judged", "Test studies", "Called foreign", "Aimed at", "By chance up to"], rows) if rows else []
+    )
 
 
 def _modality(name: str, one: Mapping[str, Any]) -> str:

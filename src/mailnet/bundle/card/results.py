@@ -32,6 +32,11 @@ def results(facts: Facts) -> list[str]:
     noise = found.get("model", {}).get("noise")
     drawn = f" Noise of the network: {noise['mode']}, {noise['draws']} draws." if noise else ""
     lines = ["## Results", "", f"On {found['n']:,} test studies{of}, none of which training has used.{how}{drawn}", ""]
+    if draws and any(value_of(one["metrics"].get("ece")) is not None for one in found["tasks"].values()):
+        lines[-1:] = [
+            "Of calibration errors (ECE) an interval may lie above the value, since redraws bias it upwards.",
+            "",
+        ]
     for task, one in found["tasks"].items():
         lines += [f"### {plain(task)}", "", *_task(one)]
     return [*lines, *_modalities(found), *_subgroups(found), *_gaps(found)]
@@ -118,15 +123,17 @@ def _gaps(found: Mapping[str, Any]) -> Iterator[str]:
             for key, gap in metrics.items():
                 rows.append([f"{plain(task)}: {METRICS[key][1]}", number(gap), interval(gap),
                              plain(gap["lowest"] or "-"), plain(gap["highest"] or "-"), percent(gap["chance"]),
-                             f"{gap['smallest']:,}"])  # fmt: skip
+                             percent(gap.get("corrected")), f"{gap['smallest']:,}"])  # fmt: skip
                 left_out |= gap["left_out"]
         if not rows:
             continue
         yield from (f"### Gaps by {plain(column)}", "")
-        yield "Highest less lowest subgroup; chance is how often patients dealt at random would lie as far apart."
+        yield "Highest less lowest subgroup; chance is how often patients dealt at random would lie as far apart,"
+        yield "“of all” the same corrected for all gaps that were looked at (Holm)."
         yield ""
         yield from table(
-            ["Measure", "Gap", "95% interval", "Lowest", "Highest", "Chance", "Patients in the smallest"], rows
+            ["Measure", "Gap", "95% interval", "Lowest", "Highest", "Chance", "Of all", "Patients in the smallest"],
+            rows,
         )
         if left_out:
             yield "Not judged: " + ", ".join(f"{plain(name)} ({plain(why)})" for name, why in left_out.items()) + "."

@@ -56,11 +56,12 @@ def _sets(facts: Facts, measured: Mapping[str, Any]) -> Iterator[str]:
     if not any(facts.fitted.get("sets", {}).values()):
         return
     yield from ("### Sets of answers", "")
-    known = {(task, one["alpha"]): one for task, several in measured.get("sets", {}).items() for one in several}
-    rows = []
+    known = {(task, *_kind(one)): one for task, several in measured.get("sets", {}).items() for one in several}
+    rows, missing = [], False
     for task, several in facts.fitted["sets"].items():
         for one in several:
-            found = known.get((task, one["alpha"]))
+            found = known.get((task, *_kind(one)))
+            missing |= found is None
             whole = {} if found is None else found["measured"]["overall"]
             each = ", a threshold a class" if one["by"] == "class" else ""
             found_here = (percent(whole.get("coverage")), number(whole.get("size")), percent(whole.get("single")))
@@ -68,7 +69,13 @@ def _sets(facts: Facts, measured: Mapping[str, Any]) -> Iterator[str]:
             rows.append([name, percent(1 - one["alpha"]), *found_here])
     yield "The promise is of patients like those of validation, on average over them, not of each class or subgroup."
     yield ""
+    if missing:
+        yield from ("Sets without a coverage were not measured on the test studies since they were fitted.", "")
     yield from table(["Task", "Promised", "Coverage", "Answers in a set", "Single answers"], rows)
+
+
+def _kind(one: Mapping[str, Any]) -> tuple[Any, ...]:
+    return one["alpha"], one["score"], one["by"]
 
 
 def _abstention(facts: Facts, measured: Mapping[str, Any]) -> Iterator[str]:
@@ -81,13 +88,20 @@ def _abstention(facts: Facts, measured: Mapping[str, Any]) -> Iterator[str]:
         if one["threshold"] is None:
             yield f"* {plain(task)}: no threshold keeps a risk of {percent(one['risk'])}: {plain(one['reason'])}."
             continue
-        text = f"* {plain(task)}: answers where its confidence is at least {one['threshold']:.3f}, for a risk of "
-        text += f"{percent(one['risk'])}"
+        # No confidence is below 0: a threshold that is lets every study through.
+        when = (
+            "always answers"
+            if one["threshold"] < 0
+            else f"answers where its confidence is above {one['threshold']:.3f}"
+        )
+        text = f"* {plain(task)}: {when}, for a risk of {percent(one['risk'])}"
         if found and found["measured"]["wrong"] is not None:
             text += (
                 f". {plain(found['promise'], 400)}. Of the test studies {percent(found['measured']['coverage'])} are "
             )
             text += f"answered, {percent(found['measured']['wrong'])} of these wrongly"
+        elif not found:
+            text += "; not measured on the test studies since it was chosen"
         yield f"{text}."
     yield ""
 
