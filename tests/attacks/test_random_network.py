@@ -263,3 +263,19 @@ def test_networks_that_are_random_by_themselves_are_found_and_repeat() -> None:
         robust_problem(noise="off", draws=2)
     with pytest.raises(ValueError, match="is not one of"):
         Problem(model, batch, Threat("linf", {"ct": 0.1}), noise="on")  # type: ignore[arg-type]
+
+
+def test_asking_whether_a_network_is_random_moves_no_numbers_on() -> None:
+    model = nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 2)).train()
+
+    class Dropping(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = model
+
+        def forward(self, inputs: dict[str, Tensor], present: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {"t": self.inner(inputs["x"])}
+
+    before = torch.get_rng_state()
+    assert is_random(Dropping(), {"x": torch.ones(3, 4)}, {"x": torch.ones(3, dtype=torch.bool)})
+    assert torch.equal(torch.get_rng_state(), before)

@@ -28,7 +28,9 @@ def is_random(model: nn.Module, inputs: dict[str, Tensor], present: dict[str, Te
     if source is not None:
         set_noise(model, "sample")
     try:
-        first, second = model(inputs, present), model(inputs, present)
+        # Dropout that was left on draws from torch's own numbers, which a question must not move on.
+        with torch.random.fork_rng():
+            first, second = model(inputs, present), model(inputs, present)
     finally:
         if source is not None:
             set_noise(model, source.mode, source.draws, source.generator, source.shared)
