@@ -50,3 +50,13 @@ def test_a_member_without_layers_is_refused() -> None:
     with pytest.raises(ValueError, match=r"MBT.* keeps no image of its features"):
         explain(model, studies(model, 2), "finding", method="grad_cam")
     assert bool(explain(model, studies(model, 2), "finding", method="gradient").maps["ct"].any())
+
+
+@pytest.mark.parametrize(("method", "passes"), [("layer_cam", 1), ("contrast_cam", 2)])
+def test_one_pass_serves_all_members(method: str, passes: int) -> None:
+    model = ensemble("mail", "late_fusion", "mail")
+    made = []
+    for member in model.members:
+        member.register_forward_hook(lambda *_: made.append(1))
+    explain(model, studies(model, 2), "finding", 1, method)
+    assert len(made) == passes * len(model.members)

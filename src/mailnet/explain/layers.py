@@ -71,51 +71,56 @@ def layers_of(model: nn.Module, given: Layers | None = None) -> dict[str, list[n
 def differentiate(
     question: Question,
     wanted: Wanted,
-    layers: Layers | None = None,
+    networks: Sequence[Mapping[str, Sequence[nn.Module]]],
     against: Mapping[str, Tensor] | None = None,
-) -> dict[str, list[Stage]]:
-    """Return modality -> its stages that are wanted, from fine to coarse: features, and the score's gradient by them.
+) -> list[dict[str, list[Stage]]]:
+    """Return of each network modality -> its wanted stages, fine to coarse: features, and the score's gradient by them.
 
-    One pass forward, and one backward as far as the finest of them; one more forward where there is a baseline.
-    Modalities that the network does not look at are left out.
+    One pass forward, and one backward as far as the finest of them; one more forward where there is a baseline, however
+    many networks there are. Modalities that a network does not look at are left out.
 
     Args:
         question: What is asked.
         wanted: Which stages.
-        layers: See ``layers_of``.
+        networks: The layers of one network, or of each member of an ensemble, see ``layers_of``.
         against: Modality -> (B, ...), the baseline's inputs.
 
     Raises:
-        ValueError: The network has no layers, or not the stage that is wanted.
+        ValueError: The network has not the stage that is wanted.
     """
-    modules = layers_of(question.model, layers)
-    modules = {name: several for name, several in modules.items() if name in question.images}
+    modules = [{name: own[name] for name in own if name in question.images} for own in networks]
     with torch.enable_grad(), _watched(question, modules) as kept:
         score = question.clean_score(_differentiable(question.batch.inputs)).sum()
-    chosen = [(name, features) for name, grids in kept.items() for features in wanted(name, list(grids.values()))]
+    chosen = [
+        (member, name, features)
+        for member, own in enumerate(kept)
+        for name, grids in own.items()
+        for features in wanted(name, list(grids.values()))
+    ]
+    stages: list[dict[str, list[Stage]]] = [{} for _ in networks]
     if not chosen:
-        return {}
-    slopes = torch.autograd.grad(score, [features for _, features in chosen], allow_unused=True)
-    base: Grids = {}
+        return stages
+    slopes = torch.autograd.grad(score, [features for _, _, features in chosen], allow_unused=True)
+    base: list[Grids] = []
     if against is not None:
         with torch.no_grad(), _watched(question, modules) as base:
             question.logits({**question.batch.inputs, **against})
-    stages: dict[str, list[Stage]] = {}
-    for (name, features), slope in zip(chosen, slopes, strict=True):
+    for (member, name, features), slope in zip(chosen, slopes, strict=True):
         gradient = torch.zeros_like(features) if slope is None else slope
         own = features.detach()
-        change = own - base[name][tuple(own.shape[2:])] if against is not None else own
-        stages.setdefault(name, []).append(Stage(own, gradient, change))
+        change = own - base[member][name][tuple(own.shape[2:])] if against is not None else own
+        stages[member].setdefault(name, []).append(Stage(own, gradient, change))
     return stages
 
 
 @contextmanager
-def _watched(question: Question, modules: Mapping[str, Sequence[nn.Module]]) -> Iterator[Grids]:
-    """Keep the features of the passes that the network makes meanwhile."""
-    kept: Grids = {name: {} for name in modules}
+def _watched(question: Question, networks: Sequence[Mapping[str, Sequence[nn.Module]]]) -> Iterator[list[Grids]]:
+    """Keep the features of the passes that each network makes meanwhile."""
+    kept: list[Grids] = [{name: {} for name in modules} for modules in networks]
     places = {name: place for place, name in enumerate(question.specs)}
     hooks = [
-        module.register_forward_hook(partial(_keep, kept[name], name, places[name], question.specs[name].spatial_dims))
+        module.register_forward_hook(partial(_keep, own[name], name, places[name], question.specs[name].spatial_dims))
+        for own, modules in zip(kept, networks, strict=True)
         for name, several in modules.items()
         for module in several
     ]

@@ -147,13 +147,14 @@ def _maps(
     base = None if against is None else baselines(question, against)
     # Each member of an ensemble has features of its own, by which the common score is differentiated: what they say for
     # the class adds up.
-    parts: list[Layers | None] = [layers]
     if isinstance(question.model, Ensemble) and layers is None:
         parts = [layers_of(member) for member in question.model.members]
+    else:
+        parts = [layers_of(question.model, layers)]
     maps: dict[str, Tensor] = {}
     stages: dict[str, tuple[Tensor, ...]] = {}
-    for part in parts:
-        for name, several in differentiate(question, wanted, part, base).items():
+    for found in differentiate(question, wanted, parts, base):
+        for name, several in found.items():
             size = tuple(question.batch.inputs[name].shape[2:])
             own = tuple(to_pixels(question.spread(name, rule(stage)), size, centre) for stage in several)
             maps[name] = _geometric_mean(own) + maps.get(name, 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Literal, TypeAlias
@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from mailnet.bundle.draws import kinds
 from mailnet.explain.explanation import Explanation
 from mailnet.explain.quality.blur import blur
 from mailnet.explain.quality.probability import Model, target_probability
@@ -102,7 +103,7 @@ def insertion_deletion(
     insertion = torch.full((len(batch), steps + 1), torch.nan)
     deletion = insertion.clone()
     generator = generator or torch.Generator().manual_seed(0)
-    for rows, part in same_modalities(batch):
+    for rows, part in kinds(batch.to("cpu")):
         changed = [name for name in names if name in part.inputs]
         if not changed:
             continue
@@ -148,16 +149,6 @@ def _curves(
             mixed[name] = torch.where(first == inserts.reshape(axes), mixed[name], other[row])
         found[index] = ask(mixed, row)
     return found.reshape(2, steps, size).movedim(2, 0)
-
-
-def same_modalities(batch: Batch) -> Iterator[tuple[Tensor, Batch]]:
-    """Yield the rows of a batch that have the same modalities, with a batch of them that has no others' inputs."""
-    pattern = torch.stack([here.cpu() for here in batch.present.values()], 1)
-    for kind in torch.unique(pattern, dim=0):
-        rows = (pattern == kind).all(1).nonzero()[:, 0]
-        present = {name: here.cpu()[rows] for name, here in batch.present.items()}
-        inputs = {name: x.cpu()[rows] for name, x in batch.inputs.items() if bool(present[name].any())}
-        yield rows, Batch(inputs, present, ids=[batch.ids[row] for row in rows.tolist()] if batch.ids else [])
 
 
 def _places(maps: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:

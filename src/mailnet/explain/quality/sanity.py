@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from mailnet.bundle.draws import kinds
 from mailnet.explain.explanation import Explanation
-from mailnet.explain.quality.faithfulness import same_modalities
 from mailnet.explain.quality.randomise import copied, layers_from_output, randomise
 from mailnet.explain.quality.similarity import rank_correlation, structural_similarity
 from mailnet.nn.batch import Batch
@@ -125,7 +125,7 @@ def randomisation_test(
 def _compare(batch: Batch, first: Explanation, second: Explanation, ranks: list[Tensor], similar: list[Tensor]) -> None:
     rank = torch.full((len(batch),), torch.nan, dtype=torch.float64)
     ssim = rank.clone()
-    for rows, part in same_modalities(batch):
+    for rows, part in kinds(batch.to("cpu")):
         one, other = (_seen(explanation, rows, part) for explanation in (first, second))
         rank[rows], ssim[rows] = rank_correlation(one, other), structural_similarity(one, other)
     ranks.append(rank)
