@@ -12,6 +12,7 @@ from PIL import Image
 
 from mailnet.errors import RunError
 from mailnet.explain import Explanation
+from mailnet.explain.margins import heat_on_margins
 from mailnet.explain.overlay import draw_explanation, write_picture
 from mailnet.explain.overlay.bars import find_bars
 from mailnet.explain.overlay.colours import colour_map, scale_top
@@ -123,6 +124,23 @@ def test_no_heat_leaves_the_image_as_it_is_and_heat_does_not() -> None:
     spot[4:8, 4:8] = 1
     assert colourful(torch.zeros(16, 16)) == 0
     assert colourful(spot) > 1000
+
+
+def test_heat_on_black_margins_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch, found = study(absent=("photo",))
+    batch.inputs["ct"][1, :, :, :5] = 0  # a quarter
+    batch.inputs["photo"][1, :, :, :5] = 0
+    found.maps["ct"][1] = -1.0
+    found.maps["ct"][1, :, 5:] = 3.0
+    assert heat_on_margins(batch, found, 1) == {"ct": pytest.approx(0.1)}
+    assert heat_on_margins(batch, found, 0) == {}
+    said = texts(monkeypatch)
+    draw(batch, found, 1, "ct")
+    assert "10% of the heat on the black margin" in said
+    found.maps["ct"][1, :, :5] = 0.1
+    said.clear()
+    draw(batch, found, 1, "ct")
+    assert not any("black margin" in text for text in said)
 
 
 def test_a_mask_is_drawn_around() -> None:

@@ -55,6 +55,7 @@ def page(run: Path) -> str:
 
 def test_what_was_explained(tmp_path: Path) -> None:
     entries = [entry(1, "row-1-grade.png"), entry(3, "row-3-grade.png", truth=HOSTILE, absent=["photo"])]
+    entries[0]["margins"] = {"ct": 0.123, "photo": 0.001}
     text = page(write(tmp_path, entries))
     for words in (
         "2 studies of the split “test”, drawn at random, explained by layer cam",
@@ -64,6 +65,7 @@ def test_what_was_explained(tmp_path: Path) -> None:
         "Worth: ct +0.50, photo -0.25.",
         "probability 71.2%. True: high ✗.",
         "Absent: photo.",
+        "Heat on the black margin: ct 12%.",
         "support no conclusion",
         "images of patients",
     ):

@@ -20,6 +20,7 @@ from mailnet.explain.choosing import Chosen, choose_of_run, choose_of_table, tru
 from mailnet.explain.columns import column_features
 from mailnet.explain.explaining import explain
 from mailnet.explain.explanation import Explanation
+from mailnet.explain.margins import heat_on_margins
 from mailnet.explain.overlay import draw_explanation, write_picture
 from mailnet.explain.score import class_probability, in_unit
 from mailnet.explain.shapley import Contributions, column_shares, modality_shares
@@ -215,6 +216,7 @@ def _written(
             if _has(chosen.batch, name, place)
         },
         "modalities": shares,
+        "margins": heat_on_margins(chosen.batch, found.explanation, place),
         "columns": columns,
         "absent": [name for name, here in chosen.batch.present.items() if not here[place]],
         "picture": picture,

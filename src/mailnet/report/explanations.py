@@ -62,6 +62,7 @@ class Entry:
     right: bool | None
     worth: str
     absent: str
+    margins: str
     picture: str | None
 
 
@@ -140,6 +141,8 @@ def _entry(entry: Mapping[str, Any], picture: str | None) -> Entry:
         right=truth == answer if predicted and truth is not None else None,
         worth=", ".join(f"{name} {_signed(value)}" for name, value in worth.items()),
         absent=words.listing([str(name) for name in entry["absent"]]),
+        # None of an older mailnet; what rounds to nothing is not worth a word.
+        margins=", ".join(f"{name} {share:.0%}" for name, share in entry.get("margins", {}).items() if share >= 0.005),
         picture=picture,
     )
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mailnet.explain.explanation import Explanation
+from mailnet.explain.margins import heat_on_margins
 from mailnet.explain.overlay.bars import draw_bars, find_bars
 from mailnet.explain.overlay.colours import colour_map, scale_top
 from mailnet.explain.overlay.planes import Array, best_planes, montage, shown
@@ -25,6 +26,7 @@ from mailnet.specs import ModalitySpec, TaskSpec
 ACROSS = 4  # images beside one another
 CELL = 2.7  # inches
 DPI = 110
+NOTABLE = 0.05  # share of the heat on an image's black margin that is said beside it
 # What the numbers of a heat map mean, by method; those of other methods mean nothing but more and less.
 HEAT_UNITS = {
     "integrated_gradients": "log-odds, were the whole image so",
@@ -96,7 +98,8 @@ def draw_explanation(
     if not 0 <= row < len(batch):
         raise ValueError(f"there is no row {row}; the batch has {len(batch)}")
     images = {name: spec for name, spec in modalities.items() if spec.spatial_dims}
-    panels = [_panel(batch, explanation, row, spec, planes or {}, masks or {}) for spec in images.values()]
+    margins = heat_on_margins(batch, explanation, row)
+    panels = [_panel(batch, explanation, row, spec, planes or {}, masks or {}, margins) for spec in images.values()]
     bars = find_bars(batch, explanation, row, modalities, columns or {}, shares)
     top = scale_top({panel.name: panel.heat for panel in panels if panel.heat is not None})
     across = min(ACROSS, max(len(panels), len(bars), 1))
@@ -141,6 +144,7 @@ def _panel(
     spec: ModalitySpec,
     planes: Mapping[str, int],
     masks: Mapping[str, Array],
+    margins: Mapping[str, float],
 ) -> _Panel:
     name = spec.name
     if name not in batch.inputs or not bool(batch.present[name][row]):
@@ -153,6 +157,8 @@ def _panel(
         panel.note = "not explained"
     elif not heat.any():
         panel.note = "zero everywhere"
+    elif (share := margins.get(name, 0.0)) >= NOTABLE:
+        panel.note = f"{share:.0%} of the heat on the black margin"
     if spec.kind == "volume":
         size = image.shape[:3]
         chosen = best_planes(np.zeros(size) if heat is None else heat)
