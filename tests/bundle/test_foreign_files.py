@@ -200,3 +200,32 @@ def test_no_value_of_a_patient_is_kept() -> None:
     for alarm in fitted.alarms.values():
         steps = np.array(alarm.scores) / STEP
         np.testing.assert_allclose(steps, steps.round(), atol=1e-6)
+
+
+def test_ranges_are_round_numbers_around_training_and_never_cross_zero() -> None:
+    names = ("age", "dose", "score", "count")
+    values = np.random.default_rng(0).uniform(size=(200, 4)) * [85, 0.003, 7, 1] + [0, 0.001, -3, 0]
+    values[0], values[1] = [0, 0.001, -3, 0], [85, 0.004, 4, 1]
+    values[:, 3] = 1  # never changes
+    mean, std = values.mean(0), np.where(values.std(0) > 1e-9, values.std(0), 1)
+    numeric = NumericState(
+        names, tuple(mean.tolist()), tuple(std.tolist()), tuple(mean.tolist()), ("",) * 4, (False,) * 4
+    )
+    state = TableState("lab", numeric, ())
+    features = ((values - mean) / std).astype(np.float32)
+    table = ForeignTable.around(features, state, fit_alarm(np.zeros(60)))
+    assert (table.score(features) == 0).all()
+    ends = np.stack([table.low, table.high]) * std + mean
+    np.testing.assert_allclose(ends[0], [0, 0.001, -3, 1], atol=1e-5)
+    np.testing.assert_allclose(ends[1], [85, 0.004, 4, 1], atol=1e-5)
+    old = ((np.array([[100, 0.003, -4, 1]]) - mean) / std).astype(np.float32)
+    assert table.findings(old[0], state) == [
+        "age is 100, in training studies about 0 to 85",
+        "score is -4, in training studies about -3 to 4",
+    ]
+    # Of values between two round numbers neither is kept.
+    one = ForeignTable.around(features[2:], state, fit_alarm(np.zeros(60)))
+    low, high = one.low[0] * std[0] + mean[0], one.high[0] * std[0] + mean[0]
+    assert low <= values[2:, 0].min()
+    assert high >= values[2:, 0].max()
+    assert min(abs(low / 5 - round(low / 5)), abs(high / 5 - round(high / 5))) < 1e-4

@@ -62,7 +62,7 @@ def test_predictions_tell_foreign_studies_and_say_what_is_odd(run: Path, cache: 
     assert usual["clinical"] == {"p": 1.0, "alarm": False, "findings": []}
     assert "the image is blank" in blank["ct"]["findings"][0]
     assert "grey where colours are expected" in grey["photo"]["findings"][0]
-    assert " or more, in training studies about 1" in old["clinical"]["findings"][0]
+    assert "age is 207 or more, in training studies about 20 to 88" in old["clinical"]["findings"][0]
     assert predictions.warnings()[3] == [f"clinical: {old['clinical']['findings'][0]}"]
     assert predictions.to_frame()["warnings"][1].startswith("ct: the image is blank")
     elsewhere, nowhere = strange(run, tmp_path)[:1] * 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from mailnet.bundle.foreign_images import Distance, ForeignImages, Look, raised
 from mailnet.bundle.foreign_table import ForeignTable
 from mailnet.data.progress import progress
 from mailnet.data.study import StudyData
+from mailnet.data.table import TableState
 from mailnet.errors import ConfigError
 from mailnet.evaluation.foreign_pairs import fit_pairs
 from mailnet.evaluation.inputs import load_studies
@@ -23,8 +25,6 @@ from mailnet.trust.alarm import Alarm, fit_alarm
 from mailnet.trust.checks import fit_image_checks
 from mailnet.trust.foreign import fit_mahalanobis
 from mailnet.trust.theory import covered_interval
-
-STEP = 0.25  # of a deviation, to which ranges of a table are rounded outward
 
 
 def learn_foreign(
@@ -93,7 +93,9 @@ def fit_foreign(
         if name in train.tables:
             rows, own = (np.flatnonzero(data.present[name]) for data in (train, val))
             if len(rows) > 1:
-                found[name] = _table(train.arrays[name][rows], val.arrays[name][own], rate, patients[own])
+                found[name] = _table(
+                    train.arrays[name][rows], val.arrays[name][own], train.tables[name], rate, patients[own]
+                )
         elif len(drawn[name]) > 1 and (
             one := _images(seen[name], beside.get(name), layers.get(name, ()), rate, patients[held[name]])
         ):
@@ -199,8 +201,8 @@ def _images(
     return ForeignImages(checks, distances, layers if "features" in distances else (), len(seen.picture))
 
 
-def _table(training: np.ndarray, validation: np.ndarray, rate: float, patients: np.ndarray) -> ForeignTable:
-    low = (np.floor(training.min(0) / STEP) * STEP).astype(np.float32)
-    high = (np.ceil(training.max(0) / STEP) * STEP).astype(np.float32)
-    score = ForeignTable(low, high, Alarm((), (), rate)).score(validation)
-    return ForeignTable(low, high, fit_alarm(score, rate, patients=patients))
+def _table(
+    training: np.ndarray, validation: np.ndarray, state: TableState, rate: float, patients: np.ndarray
+) -> ForeignTable:
+    silent = ForeignTable.around(training, state, Alarm((), (), rate))
+    return replace(silent, alarm=fit_alarm(silent.score(validation), rate, patients=patients))
