@@ -77,8 +77,9 @@ def largest_difference(exported: Exported, original: Bundle, passes: Passes) -> 
 
 @pytest.mark.parametrize("name", list_models())
 def test_every_network_is_a_graph(name: str) -> None:
-    found = largest_difference(trace(make(name)), make(name), original_passes(make(name)))
-    assert found < 1e-4
+    noise = "off" if name in ("robust_mail", "pni_mail") else None  # their draws are tested below
+    exported, original = trace(make(name), noise), make(name)  # type: ignore[arg-type]
+    assert largest_difference(exported, original, original_passes(original, exported.noise)) < 1e-4
 
 
 @pytest.mark.parametrize("specs", [(CT, TABLE), (PET,)], ids=["image and table", "volume"])

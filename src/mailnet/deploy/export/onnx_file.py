@@ -26,19 +26,22 @@ def write_onnx(path: Path, exported: Exported) -> None:
     import torch
 
     names = exported.names
+    # Named anew afterwards: a task may be called as a value inside the graph.
+    renamed = {f"mailnet.{side}.{k}": name for side, several in (("in", names.inputs), ("out", names.outputs))
+               for k, name in enumerate(several)}  # fmt: skip
     with reasons(exported.bundle.model_name, exported.noise), quiet():
         program = torch.onnx.export(
             exported.program(),
             dynamo=True,
-            input_names=names.inputs,
-            output_names=names.outputs,
+            input_names=list(renamed)[: len(names.inputs)],
+            output_names=list(renamed)[len(names.inputs) :],
             opset_version=OPSET,
             optimize=True,
             verbose=False,
         )
         assert program is not None
         model = program.model_proto
-        _rename(model, {*names.inputs, *names.outputs})
+        _rename(model, renamed)
         if left := unfolded(node.op_type for node in model.graph.node):
             raise ValueError(f"'{left[0]}' was not folded")
         del model.metadata_props[:], model.functions[:]
@@ -53,17 +56,15 @@ def write_onnx(path: Path, exported: Exported) -> None:
         onnx.save(model, path)
 
 
-def _rename(model: Any, taken: set[str]) -> None:
-    """Give what lies inside the graph short names of its own, so that a modality may have any name."""
+def _rename(model: Any, new: dict[str, str]) -> None:
+    """Give inputs and outputs new names, and what lies inside short ones of its own."""
     graph = model.graph
-    inside = [value for node in graph.node for value in node.output] + [one.name for one in graph.initializer]
-    new = {"": ""}
-    for number, name in enumerate(name for name in inside if name not in taken and name):
-        new[name] = f"mailnet.{number}"
+    inside = [one.name for one in graph.initializer] + [value for node in graph.node for value in node.output]
+    new = {"": "", **{name: f"mailnet.{k}" for k, name in enumerate(inside)}, **new}
     for node in graph.node:
-        node.input[:] = [new.get(name, name) for name in node.input]
-        node.output[:] = [new.get(name, name) for name in node.output]
-    for one in (*graph.initializer, *graph.value_info):
+        node.input[:] = [new[name] for name in node.input]
+        node.output[:] = [new[name] for name in node.output]
+    for one in (*graph.initializer, *graph.value_info, *graph.input, *graph.output):
         one.name = new.get(one.name, one.name)
 
 
