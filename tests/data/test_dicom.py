@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import dataset, write
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi, apply_windowing
 
+from dicom_files import dataset, write
 from mailnet.data.config import ImageConfig, Window
 from mailnet.data.dicom import count_planes
 from mailnet.data.dicom.geometry import turn_to

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import dataset, write
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import Decoder
@@ -27,6 +26,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from dicom_files import dataset, write
 from mailnet.data.config import ImageConfig
 from mailnet.data.dicom import codestream, files
 from mailnet.data.images import count_planes

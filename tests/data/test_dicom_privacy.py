@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
-from dicom_files import PATIENT, SECRETS, dataset, write, write_series
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
+from dicom_files import PATIENT, SECRETS, dataset, write, write_series
 from factory import read_table, write_study, write_table
 from mailnet.cli import main
 from mailnet.data.dicom import count_planes

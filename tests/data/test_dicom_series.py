@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import dataset, write, write_series
 from pydicom.uid import UID
 
+from dicom_files import dataset, write, write_series
 from mailnet.data import dicom
 from mailnet.data.archives import identity
 from mailnet.data.config import VolumeConfig

@@ -7,9 +7,9 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
-from dicom_files import write_series
 from PIL import Image
 
+from dicom_files import write_series
 from factory import write_study
 from mailnet.data.check import check_study
 from mailnet.data.config import StudyConfig, TabularConfig, VolumeConfig, load_config

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dicom_files import write, write_series
 from PIL import Image
 
+from dicom_files import write, write_series
 from mailnet.data.config import ImageConfig, VolumeConfig
 from mailnet.data.images import load_image
 from mailnet.data.preprocess import prepare, prepare_array, to_unit
