@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, fx
@@ -102,8 +102,8 @@ def _fold_batch_norm(graph: fx.GraphModule, node: fx.Node) -> None:
 
 def _running_minimum(graph: fx.GraphModule, node: fx.Node) -> None:
     """Write the running minimum over a task's few thresholds, which ONNX does not know, as minima of two."""
-    x, dim = node.args[:2]
-    size = x.meta["val"].shape[dim]  # type: ignore[union-attr]
+    x, dim = cast(fx.Node, node.args[0]), cast(int, node.args[1])
+    size = x.meta["val"].shape[dim]
     with graph.graph.inserting_before(node):
         lowest = [graph.graph.call_function(aten.select.int, (x, dim, k)) for k in range(size)]
         for k in range(1, size):

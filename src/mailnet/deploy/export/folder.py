@@ -8,13 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mailnet.deploy.layout import COPIED, FACTS
 from mailnet.errors import ConfigError
 from mailnet.files import write_json
-
-FORMAT = 1
-FACTS = "export.json"
-# Of the bundle, what reads studies and answers; the weights are in the graph.
-COPIED = ("config.json", "calibration.json", "foreign.json", "foreign.safetensors", "README.md")
 
 
 def refuse_folder(folder: Path, source: Path) -> None:

@@ -19,10 +19,11 @@ from mailnet.bundle.draws import AVERAGED
 from mailnet.bundle.weights import WEIGHTS, weights_digest
 from mailnet.data.progress import Advance, progress
 from mailnet.deploy.export import half, measure, onnx_file, program, quantise
-from mailnet.deploy.export.folder import FACTS, FORMAT, publish, refuse_folder, workshop
+from mailnet.deploy.export.folder import publish, refuse_folder, workshop
 from mailnet.deploy.export.program import Exported, trace
 from mailnet.deploy.export.studies import Answer, Studies, answer_of_program, original_passes
 from mailnet.deploy.export.verify import verify
+from mailnet.deploy.layout import FACTS, FORMAT
 from mailnet.errors import ConfigError, RunError
 from mailnet.evaluation.inputs import load_studies
 from mailnet.nn.noise import NOISE_MODES, NoiseMode
