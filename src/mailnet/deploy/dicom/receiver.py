@@ -19,6 +19,7 @@ from mailnet.files import replacing
 Say = Callable[[str], None]
 
 SUCCESS, NO_RESOURCES, NOT_UNDERSTOOD = 0x0000, 0xA700, 0xC000  # PS3.4 B.2.3
+VERIFICATION = "1.2.840.10008.1.1"  # C-ECHO, PS3.4 A.4
 MAX_OBJECT = 2**29  # bytes of an object
 # What a peer may say before it has to be listened to: a PDU of PS3.8, of which we announce 64 KiB.
 PDU, MAX_PDU = 2**16, 2**20
@@ -96,7 +97,6 @@ class Receiver:
 
     def __enter__(self) -> Receiver:
         from pynetdicom import AE, AllStoragePresentationContexts, evt
-        from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
         # Its warnings quote requests.
         logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
@@ -105,7 +105,7 @@ class Receiver:
         entity.maximum_associations = ASSOCIATIONS
         entity.maximum_pdu_size = PDU
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = SECONDS
-        entity.add_supported_context(Verification)
+        entity.add_supported_context(VERIFICATION)
         for context in AllStoragePresentationContexts:
             entity.add_supported_context(str(context.abstract_syntax), [*NATIVE, *FAMILIES])
         if self._peers:

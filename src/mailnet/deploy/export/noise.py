@@ -266,4 +266,4 @@ def _parametrizations(layer: nn.Module) -> list[nn.Module]:
 
 
 def _set(module: nn.Module, source: NoiseSource) -> None:
-    module.noise = source  # type: ignore[assignment]
+    vars(module)["noise"] = source  # where torch keeps what is no tensor and no module

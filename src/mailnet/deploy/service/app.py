@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -56,7 +56,7 @@ def create_app(models: Mapping[str, Served], settings: Settings) -> FastAPI:
         yield
         desk.close()
 
-    app = FastAPI(
+    app = (FastAPI if settings.token is None else _WithToken)(
         title="mailnet",
         version=mailnet.__version__,
         summary="Multimodal medical image classification. For research use; not a medical device.",
@@ -70,8 +70,6 @@ def create_app(models: Mapping[str, Served], settings: Settings) -> FastAPI:
     _add_errors(app)
     _add_facts(app, desk)
     _add_studies(app, desk)
-    if settings.token is not None:
-        _describe_token(app)
     _add_page(app)
     return app
 
@@ -173,16 +171,14 @@ def _add_errors(app: FastAPI) -> None:
         return Response(status_code=GONE)
 
 
-def _describe_token(app: FastAPI) -> None:
-    plain: Callable[[], dict[str, Any]] = app.openapi
+class _WithToken(FastAPI):
+    """An application whose document says that it wants a token."""
 
-    def openapi() -> dict[str, Any]:
-        described = plain()
+    def openapi(self) -> dict[str, Any]:
+        described = super().openapi()
         described["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         for path, methods in described["paths"].items():
             if path.startswith("/v1/") or path == "/metrics":
                 for operation in methods.values():
                     operation["security"] = [{"token": []}]
         return described
-
-    app.openapi = openapi  # type: ignore[method-assign]

@@ -16,6 +16,7 @@ from mailnet.errors import DataError
 
 # A member's entry in the directory: 46 bytes, its name, and what programs add; python keeps them all in memory.
 _ENTRY = 1024
+# What zipfile raises: RuntimeError for an encrypted member, NotImplementedError for a compression that it lacks.
 _BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, NotImplementedError, RuntimeError,
            OSError, struct.error, OverflowError)  # fmt: skip
 
