@@ -21,6 +21,7 @@ from mailnet.errors import ConfigError, DataError
 from runs import MakeRun
 
 RULES = ["--match", "ct: Modality=US", "--match", "photo: Modality=XC", "--match", "age=PatientAge"]
+PLANES: dict[str, Any] = {"modalities": {"ct": {"slice": "all"}, "photo": None, "clinical": None}}
 
 
 def send_photo(inbox: Path, number: int) -> Path:
@@ -59,6 +60,33 @@ def test_it_answers_what_the_model_predicts(run: Path, tmp_path: Path, mailnet: 
     assert pydicom.dcmread(out / name_of(1) / "heatmap-2.dcm").pixel_array.shape == (40, 32, 3)
     status, stdout, _ = mailnet("watch", run, "--watch", inbox, "--out", out, "--once", "--quiet", 0, "--json", *RULES)
     assert (status, json.loads(stdout)) == (0, {"done": 0, "failed": 0, "late": 0})
+
+
+def test_a_model_of_planes_answers_studies_of_one(make_run: MakeRun, tmp_path: Path, mailnet: Command) -> None:
+    run = make_run(**PLANES)
+    inbox, out = tmp_path / "in", tmp_path / "out"
+    inbox.mkdir()
+    one = send(inbox, 1)
+    for image in range(3):
+        send(inbox, 2, image=image, ImagePositionPatient=[0, 0, image])
+    status, stdout, stderr = mailnet("watch", run, "--watch", inbox, "--out", out, "--once", "--quiet", 0, "--json")
+    assert (status, json.loads(stdout)) == (0, {"done": 1, "failed": 1, "late": 0})
+    assert f"{name_of(2)}: modality ct: has 3 planes, which the model answers one by one" in stderr
+    said = json.loads((out / name_of(1) / "prediction.json").read_text())["study"]["tasks"]
+    expected = library.load(run).predict({"ct": str(one)}).as_dicts()[0]["tasks"]
+    for task, answer in expected.items():
+        assert said[task]["probabilities"] == pytest.approx(answer["probabilities"], abs=1e-6)
+
+
+def test_results_of_two_patients_are_not_made(run: Path, tmp_path: Path) -> None:
+    predictor = library.load(run)
+    ct, photo = send(tmp_path, 1), send_photo(tmp_path, 1)
+    renamed = pydicom.dcmread(photo)
+    renamed.PatientID = "another"
+    renamed.save_as(photo)
+    sources = {"ct": [str(ct)], "photo": [str(photo)]}
+    with pytest.raises(DataError, match="different patients"):
+        dicom_results(predictor, facts_of(predictor, run), {"ct": str(ct), "photo": str(photo)}, sources)
 
 
 @pytest.mark.parametrize(

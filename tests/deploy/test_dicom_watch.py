@@ -177,6 +177,29 @@ def test_a_study_that_fails_is_listed_and_left_until_it_changes(hospital: Hospit
     assert len(hospital.failures()) == 1
 
 
+def test_two_patients_under_one_study_are_never_one_answer(hospital: Hospital) -> None:
+    send(hospital.inbox, 1, PatientID="PZX7733991")
+    other = send(hospital.inbox, 1, "right", PatientID="Wobblestone")
+    send(hospital.inbox, 2, PatientID="")  # says nothing, and so contradicts nothing
+    send(hospital.inbox, 2, "right")
+    same = send(hospital.inbox, 3)
+    twin = send(hospital.inbox / "..", 3, PatientID="Wobblestone")  # the same object by its UID
+    twin.rename(hospital.inbox / "twin.dcm")
+    watcher = hospital.watcher()
+    hospital.settle(watcher)
+    said = "holds images of different patients under one Study Instance UID (PatientID)"
+    assert hospital.results() == [name_of(2)]
+    assert sorted(line.split(". ")[0] for line in hospital.failures()) == sorted(
+        f"{name_of(number)}\t{said}" for number in (1, 3)
+    )
+    other.unlink()
+    (hospital.inbox / "twin.dcm").unlink()
+    hospital.settle(watcher)
+    assert hospital.results() == sorted(map(name_of, (1, 2, 3)))
+    assert same.exists()
+    assert not any(secret in line for line in hospital.lines for secret in SECRETS)
+
+
 def test_a_fault_in_one_study_does_not_hold_up_the_next(hospital: Hospital) -> None:
     for number in (1, 2):
         send(hospital.inbox, number)

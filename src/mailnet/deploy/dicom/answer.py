@@ -7,7 +7,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mailnet.data.config import PixelConfig
+from mailnet.data.config import ImageConfig, PixelConfig
+from mailnet.data.images import count_planes
 from mailnet.deploy.dicom.facts import ModelFacts
 from mailnet.deploy.dicom.inbox import Instance
 from mailnet.deploy.dicom.results import Results, Wanted, dicom_results, headers_of
@@ -27,6 +28,10 @@ def answer_with(predictor: StudyPredictor, facts: ModelFacts, rules: Rules, want
         facts: Of it, see ``facts_of``.
         rules: Which columns of tables come from the headers.
         wanted: Which results; default the report alone.
+
+    A modality with ``slice: all`` is answered of a single plane. A report is one answer to the study, and of several
+    planes there are as many: their mean is no probability that anything was fitted or checked for, and the promise of
+    prediction sets holds for a plane.
     """
 
     def answer(series: dict[str, list[Instance]], work: Path) -> Results:
@@ -34,7 +39,14 @@ def answer_with(predictor: StudyPredictor, facts: ModelFacts, rules: Rules, want
         for number, (name, images) in enumerate(series.items()):
             section = predictor.facts.preprocessing[name]
             assert isinstance(section, PixelConfig)
-            row[section.column or name] = _gathered(images, work / str(number))
+            place = _gathered(images, work / str(number))
+            if isinstance(section, ImageConfig) and section.slice == "all" and (n := count_planes(place, section)) > 1:
+                raise DataError(
+                    f"has {n} planes, which the model answers one by one, and a report is one answer",
+                    modality=name,
+                    remedy="Use 'mailnet predict' for an answer to each plane, or a model of whole series",
+                )
+            row[section.column or name] = place
         if rules.columns:
             first = next(iter(series.values()))[0]
             row |= rules.values(headers_of([first.path])[0])

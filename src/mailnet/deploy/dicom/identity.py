@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import combinations
 from typing import Any
+
+from mailnet.data.dicom.owner import PERSON, Owner
+from mailnet.errors import DataError
 
 SCHEME = "99MAILNET"  # PS3.16 8.2: private schemes begin with 99
 CHARACTERS = "ISO_IR 192"  # names of classes may be of any alphabet
@@ -79,3 +83,25 @@ def evidence_of(header: Any) -> Any:
             value = ""
         setattr(header, keyword, value)
     return header
+
+
+def check_one_patient(owners: Iterable[Owner]) -> None:
+    """Refuse objects that say they are of different patients; names keywords and no values.
+
+    Studies that differ in nothing but the patient share a Study Instance UID where a device or an export gave it out
+    twice. An answer to both together would be filed under one of them.
+
+    Args:
+        owners: What each object says of its patient, see ``owner_of``; what it leaves out contradicts nothing.
+
+    Raises:
+        DataError: Two of them contradict each other.
+    """
+    distinct = {tuple(sorted(owner.person.items())): owner for owner in owners}.values()
+    found = {keyword for one, other in combinations(distinct, 2) for keyword in one.differs(other)}
+    if found:
+        which = ", ".join(keyword for keyword in PERSON if keyword in found)
+        raise DataError(
+            f"holds images of different patients under one Study Instance UID ({which})",
+            remedy="Correct the headers, or give each patient's study a UID of its own",
+        )

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from mailnet.data.dicom.files import guarded, looks_like_dicom, open_file
 from mailnet.data.dicom.header import kind_of, text
+from mailnet.data.dicom.owner import Owner, owner_of
 from mailnet.data.dicom.series import IGNORED, SUFFIXES
+from mailnet.deploy.dicom.identity import check_one_patient
 from mailnet.deploy.dicom.rules import Rules
 from mailnet.errors import DataError
 
@@ -33,6 +35,7 @@ class Instance:
         series: Digest of its Series Instance UID.
         modalities: The model's modalities that it is an image of.
         localizer: It is an image to plan others by.
+        owner: What its header says of the patient, as digests.
     """
 
     path: str
@@ -41,6 +44,7 @@ class Instance:
     series: str
     modalities: tuple[str, ...] = ()
     localizer: bool = False
+    owner: Owner = field(default_factory=Owner)
 
 
 @dataclass
@@ -51,23 +55,28 @@ class StudyFiles:
         study: Digest of its Study Instance UID; of a file that cannot be read, one of its own.
         instances: By digest of their SOP Instance UID; of an object that lies there twice, one.
         broken: Why its only file cannot be read, None of others.
+        owners: What the headers of all its files say of the patient, also of an object that lies there twice.
     """
 
     study: str
     instances: dict[str, Instance] = field(default_factory=dict)
     broken: str | None = None
+    owners: list[Owner] = field(default_factory=list)
 
     @property
     def fingerprint(self) -> str:
         """A name of the objects and the state of their files."""
-        return digest(repr(sorted((one.instance, one.state) for one in self.instances.values())))
+        people = {tuple(sorted(owner.person.items())) for owner in self.owners}
+        return digest(repr([*sorted((one.instance, one.state) for one in self.instances.values()), *sorted(people)]))
 
     def series(self, rules: Rules) -> dict[str, list[Instance]]:
         """Return modality -> its images, of one series each; modalities that have none are left out.
 
         Raises:
-            DataError: There is none at all, or not all that are wanted, or a modality has several series.
+            DataError: There is none at all, or not all that are wanted, a modality has several series, or the study
+                several patients.
         """
+        check_one_patient(self.owners)
         found: dict[str, list[Instance]] = {}
         for name in rules.modalities:
             mine = [one for one in self.instances.values() if name in one.modalities]
@@ -116,7 +125,9 @@ class Inbox:
             self._known[path] = entry
             _, study, what = entry
             if isinstance(what, Instance):
-                found.setdefault(study, StudyFiles(study)).instances.setdefault(what.instance, what)
+                one = found.setdefault(study, StudyFiles(study))
+                one.instances.setdefault(what.instance, what)
+                one.owners.append(what.owner)
             elif what is not None:
                 found[study] = StudyFiles(study, {study: Instance(path, state, study, study)}, broken=what)
         return found
@@ -141,7 +152,9 @@ class Inbox:
         image = "Rows" in header or "Image" in kind_of(header)
         modalities = self._rules.of(header) if image else ()
         localizer = "LOCALIZER" in text(header, "ImageType").upper()
-        return digest(study), Instance(path, state, digest(own), digest(series), modalities, localizer)
+        return digest(study), Instance(
+            path, state, digest(own), digest(series), modalities, localizer, owner_of(header, {})
+        )
 
 
 def _files(folder: str) -> Iterator[tuple[str, State]]:

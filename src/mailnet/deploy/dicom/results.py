@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mailnet.data.dicom.files import guarded, open_file
+from mailnet.data.dicom.owner import owner_of
 from mailnet.deploy.dicom.facts import RESEARCH, ModelFacts
 from mailnet.deploy.dicom.heat import Heat, heat_maps
-from mailnet.deploy.dicom.identity import evidence_of
+from mailnet.deploy.dicom.identity import check_one_patient, evidence_of
 from mailnet.deploy.dicom.native import Source, read_source
 from mailnet.deploy.dicom.pictures import parametric_map, secondary_capture
 from mailnet.deploy.dicom.report import measurement_report
@@ -72,7 +73,7 @@ def dicom_results(
         the patient's data, as DICOM results must; their names do not.
 
     Raises:
-        DataError: The study cannot be read, or its files are of several studies.
+        DataError: The study cannot be read, or its files are of several studies or patients.
         ConfigError: An unknown task or method of heat maps.
     """
     wanted = wanted or Wanted()
@@ -106,12 +107,13 @@ def results_of(
         heatmap: As of ``Wanted``.
 
     Raises:
-        DataError: The files cannot be read, are of several studies, or there are none.
+        DataError: The files cannot be read, are of several studies or patients, or there are none.
     """
     headers = {name: headers_of(files) for name, files in sources.items() if files}
     studies = {str(one.StudyInstanceUID) for several in headers.values() for one in several}
     if len(studies) != 1:
         raise DataError(f"holds DICOM files of {len(studies)} studies", remedy="Give those of one study")
+    check_one_patient(owner_of(one, {}) for several in headers.values() for one in several)
     results = [("report.dcm", _written(measurement_report, prediction, facts, headers))]
     notes: list[str] = []
     listed: list[dict[str, Any]] = []

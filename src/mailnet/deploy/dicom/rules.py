@@ -139,9 +139,12 @@ def _check(
     if not images:
         raise ConfigError("the model reads no image", remedy="Use 'mailnet predict' for tables")
     for name, section in images.items():
-        if isinstance(section, ImageConfig) and section.slice in ("all", "largest"):
-            why = "answers for each plane" if section.slice == "all" else "needs a mask of each image"
-            raise ConfigError(f"'slice: {section.slice}' {why}", modality=name, remedy="Use a model of whole studies")
+        if isinstance(section, ImageConfig) and section.slice == "largest":
+            raise ConfigError(
+                "'slice: largest' needs a mask of each image, and no rule says which object of a study that is",
+                modality=name,
+                remedy="Use 'mailnet predict' or 'mailnet serve' with the mask beside the image",
+            )
     for name, one in tags.items():
         if name not in images:
             remedy = f"Its images are {', '.join(images)}"
