@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from served import client, client_of, colour, grey, run, table
+from served import client, client_of, colour, grey, png, refusal, run, table, write_run
 from starlette.testclient import TestClient
 
 from dicom_files import write, write_series
@@ -27,6 +27,7 @@ from mailnet.deploy.service.preview import preview
 from mailnet.deploy.service.schemas import ExplainAnswer, ModelsAnswer, PredictAnswer, PreviewAnswer
 from mailnet.deploy.service.served import Asked, ready
 from mailnet.deploy.service.settings import Settings
+from mailnet.errors import DataError
 from mailnet.explain import explain
 from mailnet.specs import ModalitySpec
 
@@ -118,7 +119,24 @@ def test_what_the_models_say_of_themselves(client: TestClient) -> None:
         {"name": "site", "kind": "categorical", "categories": ["north", "south"]},
     ]
     assert model.explains[0] == "layer_cam"
+    assert (model.calibrated, model.sets, model.foreign) == (True, True, False)
     assert client.get("/healthz").json() == {"status": "ok"}
+
+
+def test_headers_of_two_patients_are_told_as_offline(run: Path, client: TestClient, tmp_path: Path) -> None:
+    random = np.random.default_rng(3)
+    paths = {
+        "ct": write(tmp_path / "ct.dcm", random.integers(0, 255, (32, 32), np.uint8)),
+        "photo": write(tmp_path / "photo.dcm", random.integers(0, 255, (32, 32, 3), np.uint8), PatientID="another"),
+    }
+    expected = load(run, "cpu").predict({**{name: str(path) for name, path in paths.items()}, "site": "nowhere"})
+    files = {name: path.read_bytes() for name, path in paths.items()}
+    answer = client.post("/v1/predict", files=files, data=table(site="nowhere"))
+    (warnings,) = expected.warnings()
+    assert (len(warnings), "different patients (PatientID)" in warnings[0]) == (2, True)
+    assert answer.json()["study"]["warnings"] == warnings
+    error = refusal(client.post("/v1/dicom?heatmap=none", files=files), 422)
+    assert "different patients" in error["message"]
 
 
 def test_explanations_are_those_of_the_library(run: Path, client: TestClient, tmp_path: Path) -> None:
@@ -216,6 +234,35 @@ def test_preview_turns_bright_low_values_round() -> None:
     assert low < high
     assert pixels[0, 0] > pixels[0, 1] > pixels[0, 2]
     assert network[0, 0, 0] > network[0, 0, -1]
+
+
+def test_preview_takes_what_the_network_takes(client: TestClient) -> None:
+    for files in ({"ct": colour()}, {"photo": grey()}):
+        told = [refusal(client.post(url, files=files), 422) for url in ("/v1/preview", "/v1/predict")]
+        assert told[0] == told[1]
+        assert "channel" in told[0]["message"]
+    red = np.zeros((1, 4, 4, 3), np.uint8)
+    red[..., 0] = 200
+    grey_of = preview(Scan(red), ImageConfig(channels=1, convert=True, size=(8, 8)))
+    assert grey_of["channels"] == 1
+    assert set(shown(grey_of).ravel()) == {60}  # 0.299 of it
+    with pytest.raises(DataError, match="one plane"):
+        preview(Scan(red), VolumeConfig(kind="volume", channels=3))
+    with pytest.raises(DataError, match="1 planes"):
+        preview(Scan(red), ImageConfig(channels=3, slice="middle", neighbours=1))
+
+
+def test_a_plane_that_a_mask_chooses_becomes_a_report(tmp_path: Path) -> None:
+    run = write_run(tmp_path, {"width": "nano"}, modalities={"photo": None, "clinical": None})[0]
+    facts = json.loads((run / "bundle/config.json").read_text())
+    facts["preprocessing"]["ct"] |= {"slice": "largest", "mask": "lesion"}
+    (run / "bundle/config.json").write_text(json.dumps(facts))
+    plane = np.random.default_rng(0).integers(0, 255, (32, 32), np.uint8)
+    files = {"ct": write(tmp_path / "ct.dcm", plane).read_bytes(), "lesion": png((plane > 200).astype(np.uint8))}
+    with client_of(run) as client:
+        with zipfile.ZipFile(io.BytesIO(client.post("/v1/dicom", files=files).content)) as archive:
+            assert archive.namelist() == ["report.dcm", "prediction.json"]
+        assert "mask" in refusal(client.post("/v1/dicom?heatmap=sc", files=files), 422)["message"]
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])

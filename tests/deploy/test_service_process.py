@@ -129,7 +129,7 @@ def address(run: Path) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("path", "method"),
     [("/healthz", "GET"), ("/metrics", "GET"), ("/v1/models", "GET"),
-     ("/v1/predict", "POST"), ("/v1/explain", "POST"), ("/v1/preview", "POST")],
+     ("/v1/predict", "POST"), ("/v1/explain", "POST"), ("/v1/preview", "POST"), ("/v1/dicom", "POST")],
 )  # fmt: skip
 def test_openapi_holds_and_nothing_fails(address: str, path: str, method: str) -> None:
     schema = schemathesis.openapi.from_url(f"{address}/openapi.json")

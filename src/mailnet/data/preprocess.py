@@ -35,7 +35,7 @@ def prepare(scan: Scan, section: PixelConfig) -> np.ndarray:
     Raises:
         DataError: The planes, the channels, the units or the values do not fit; says what was seen.
     """
-    values = _checked(scan.values, section)
+    values = checked(scan.values, section)
     low, high = interval(values, scan, section)
     if values.dtype == np.uint8 and (high, low) == BYTE:
         values, low, high = np.uint8(255) - values, *BYTE
@@ -102,7 +102,12 @@ def _aspect(spacing: tuple[float, float, float] | None) -> float:
     return aspect if math.isfinite(aspect) and aspect > 0 else 1.0
 
 
-def _checked(values: np.ndarray, section: PixelConfig) -> np.ndarray:
+def checked(values: np.ndarray, section: PixelConfig) -> np.ndarray:
+    """Return the values (D, H, W, C) of a file, marks as 0 and 255.
+
+    Raises:
+        DataError: They are no numbers, or their channels are more likely planes.
+    """
     if values.dtype == bool:
         values = values.astype(np.uint8) * np.uint8(255)
     if values.dtype.kind not in "uif":
@@ -122,7 +127,7 @@ def _volume(values: np.ndarray, scan: Scan, section: VolumeConfig, low: float, h
     if depth == 1:
         raise DataError("has one plane, a 3-D modality takes several", remedy="Make the modality 'kind: image'")
     axes = sampling((depth, height, width), scan.spacing, section)
-    unit = resample(lambda k: _unit(_channels(values[k], section), low, high), section.channels, axes)
+    unit = resample(lambda k: _unit(as_channels(values[k], section), low, high), section.channels, axes)
     whole = np.uint8 if values.dtype == np.uint8 and (low, high) == BYTE else np.uint16
     return np.ascontiguousarray(_deep(unit, whole).transpose(3, 0, 1, 2))
 
@@ -130,12 +135,14 @@ def _volume(values: np.ndarray, scan: Scan, section: VolumeConfig, low: float, h
 def _plane(plane: np.ndarray, section: ImageConfig, low: float, high: float, aspect: float) -> np.ndarray:
     """Return (H, W, C) of one plane; ``aspect`` is the height of a pixel by its width."""
     if plane.dtype == np.uint8 and (low, high) == BYTE:
-        image = plane if plane.shape[2] == section.channels else _by_rows(plane, lambda part: _channels(part, section))
+        image = (
+            plane if plane.shape[2] == section.channels else _by_rows(plane, lambda part: as_channels(part, section))
+        )
         return _resize(image, section, aspect)
 
     def channel(number: int) -> np.ndarray:
         def unit(part: np.ndarray) -> np.ndarray:
-            return _unit(_channels(part, section)[..., number : number + 1], low, high)
+            return _unit(as_channels(part, section)[..., number : number + 1], low, high)
 
         return _resize(_by_rows(plane, unit), section, aspect)
 
@@ -168,7 +175,12 @@ def _deep(unit: np.ndarray, kind: type[np.uint8] | type[np.uint16]) -> np.ndarra
     return unit.clip(0, np.iinfo(kind).max, out=unit).astype(kind)
 
 
-def _channels(image: np.ndarray, config: PixelConfig) -> np.ndarray:
+def as_channels(image: np.ndarray, config: PixelConfig) -> np.ndarray:
+    """Return an image (H, W, C) with as many channels as a modality has.
+
+    Raises:
+        DataError: It has others, and the modality does not convert.
+    """
     seen = image.shape[2]
     if seen == config.channels:
         return image

@@ -13,7 +13,7 @@ from PIL import Image
 from mailnet.data.config import ImageConfig, ModalityConfig, PixelConfig, VolumeConfig
 from mailnet.data.images import load_scan
 from mailnet.data.intensity import interval
-from mailnet.data.preprocess import sampling
+from mailnet.data.preprocess import as_channels, checked, sampling
 from mailnet.data.scan import Scan
 from mailnet.deploy.service.explained import as_json
 from mailnet.deploy.service.refusal import unusable
@@ -59,16 +59,22 @@ def preview(scan: Scan, section: PixelConfig) -> dict[str, Any]:
     Raises:
         DataError: The file does not fit what the modality declares.
     """
-    planes = scan.values
+    whole = planes = checked(scan.values, section)
+    volume = isinstance(section, VolumeConfig)
+    if volume and len(planes) == 1:
+        raise DataError("has one plane, a 3-D modality takes several", remedy="Send all planes of the series")
     if isinstance(section, ImageConfig) and section.neighbours:
+        if len(planes) != (wanted := 2 * section.neighbours + 1):
+            raise DataError(
+                f"has {len(planes)} planes", remedy=f"Send a volume or a series, of which {wanted} are used"
+            )
         planes = planes[len(planes) // 2 : len(planes) // 2 + 1]
     elif isinstance(section, ImageConfig):
         scan.picture()
-    if planes.dtype == bool:
-        planes = planes.astype(np.uint8) * np.uint8(255)
-    whole = scan.values if scan.values.dtype != bool else scan.values.astype(np.uint8) * np.uint8(255)
     low, high = interval(whole, scan, section)
-    volume = isinstance(section, VolumeConfig)
+    as_channels(planes[0, :1], section)  # what the modality does not take is not shown either
+    if section.channels < planes.shape[3]:
+        planes = np.stack([as_channels(plane, section) for plane in planes])
     shape: tuple[int, ...] = planes.shape[:3] if volume else planes.shape[1:3]
     axes = sampling(shape, scan.spacing, section)
     small = _smaller(_colours(planes), volume)

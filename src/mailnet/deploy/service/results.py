@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
 
+from mailnet.data.config import ImageConfig
+from mailnet.data.locations import split_plane
 from mailnet.deploy.service.refusal import Refused
 from mailnet.deploy.service.served import Asked, Served
 from mailnet.deploy.service.settings import Settings
@@ -48,23 +50,27 @@ def sourced_of(upload: Upload, served: Served, settings: Settings, heatmap: str 
         upload: The form, whose files have to stay until the answer is made.
         served: The model.
         settings: Of the service.
-        heatmap: One of ``HEATMAPS``; None for ``sc`` of a model that explains, else ``none``.
+        heatmap: One of ``HEATMAPS``; None for ``sc`` of a model that explains and has no masks, else ``none``.
 
     Raises:
         Refused: The study cannot be used, or has no DICOM file.
     """
-    chosen = heatmap or ("sc" if served.explains else "none")
+    # Which plane a mask has chosen is not known any more once the heat map is brought back to its file.
+    masked = any(isinstance(section, ImageConfig) and section.mask for section in served.sections.values())
+    chosen = heatmap or ("sc" if served.explains and not masked else "none")
     if chosen not in HEATMAPS:
         raise Refused(422, "there is no such heat map", f"Use {', '.join(HEATMAPS)}")
     if chosen != "none" and not served.explains:
         raise Refused(422, "an exported model explains nothing", "Leave heatmap out")
+    if chosen != "none" and masked:
+        raise Refused(422, "of a plane that a mask chooses there is no DICOM heat map", "Send heatmap=none")
     located = locate(upload, served.sections, settings)
     asked = study_of(upload, located, served)
     sources = {
         name: [entry.path for entry in sorted(os.scandir(place), key=lambda entry: entry.name)]
         if os.path.isdir(place)
         else [place]
-        for name, place in located.items()
+        for name, place in ((name, split_plane(location)[0]) for name, location in located.items())
         if os.path.isdir(place) or place.endswith(".dcm")
     }
     if not sources:
@@ -88,7 +94,7 @@ def dicom_of(served: Served, sourced: Sourced, prediction: Mapping[str, Any]) ->
         prediction: The answer to it.
 
     Raises:
-        DataError: The files are of several studies.
+        DataError: The files are of several studies or patients.
     """
     from mailnet.data.dicom.files import quiet
     from mailnet.deploy.dicom import results_of

@@ -51,6 +51,9 @@ class ModelInfo(Schema):
     modalities: dict[str, ModalityInfo]
     tasks: dict[str, TaskInfo]
     alpha: float | None = Field(description="Chance that a set of answers misses the true one; null without sets.")
+    calibrated: bool = Field(description="Whether the probabilities of every task were calibrated on other studies.")
+    sets: bool = Field(description="Whether answers have prediction sets.")
+    foreign: bool = Field(description="Whether answers say if a study is unlike those of training.")
     noise: dict[str, Any] | None
     explains: list[str]
     research_use_only: Literal[True]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,12 +26,14 @@ class Asked:
         cells: Column -> value.
         id: What the study is to be called in the answer.
         without: Whether the answers with each modality left out are wanted too.
+        odd: What the headers of its files contradict, in words, see ``odd_owners``.
     """
 
     images: Mapping[str, np.ndarray]
     cells: Mapping[str, Any]
     id: str | None = None
     without: bool = False
+    odd: tuple[str, ...] = ()
 
     def row(self, key: str) -> dict[str, Any]:
         """Return the study as ``predict`` takes it, channels last as files have them."""
@@ -77,6 +79,9 @@ class Served:
             "modalities": {name: self._modality(name, spec) for name, spec in self.predictor.modalities.items()},
             "tasks": {n: {"kind": t.kind, "classes": list(t.classes)} for n, t in self.predictor.tasks.items()},
             "alpha": reliability.alphas[0] if reliability is not None and reliability.alphas else None,
+            "calibrated": reliability is not None and set(self.predictor.tasks) <= set(reliability.calibrators),
+            "sets": reliability is not None and bool(reliability.alphas),
+            "foreign": self.predictor.foreign is not None,
             "noise": getattr(self.predictor, "noise", None),
             "explains": self.explains,
             "research_use_only": True,
@@ -124,6 +129,9 @@ class Served:
     def _predict(self, asked: Mapping[str, Asked], without: Sequence[str]) -> dict[str, dict[str, Any] | Exception]:
         rows = [one.row(key) for key, one in asked.items()]
         predictions = self.predictor.predict(rows, without=without, batch_size=len(rows), skip_bad=True)
+        # Headers are read with the files, of which the predictor sees the pixels alone.
+        odd = [[*asked[key].odd, *words] for key, words in zip(predictions.ids, predictions.odd, strict=True)]
+        predictions = replace(predictions, odd=odd)
         found: dict[str, dict[str, Any] | Exception] = {str(error.study): unusable(error) for error in predictions.bad}
         for study in predictions.as_dicts():
             key = study["id"]

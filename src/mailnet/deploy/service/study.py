@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from mailnet.bundle.odd import odd_owners
 from mailnet.data.config import ImageConfig, ModalityConfig, PixelConfig
-from mailnet.data.images import count_planes, load_image
+from mailnet.data.images import count_planes, load_image, owner_of_image
 from mailnet.data.values import nearest
 from mailnet.deploy.service.content import SUFFIXES, kind_of_content
 from mailnet.deploy.service.refusal import Refused, unusable
@@ -51,7 +52,8 @@ def study_of(upload: Upload, located: Mapping[str, str], served: Served, without
     """
     name = id_of(upload.texts.get("id"))
     cells = cells_of(upload.texts.get("table"), served.columns)
-    asked = Asked(images_of(located, served.sections), cells, name, without)
+    images = images_of(located, served.sections)
+    asked = Asked(images, cells, name, without, odd_of(located, served.sections))
     served.check(asked)
     return asked
 
@@ -78,6 +80,17 @@ def images_of(located: Mapping[str, str], sections: Mapping[str, ModalityConfig]
         except DataError as error:
             raise unusable(error, name) from None
     return found
+
+
+def odd_of(located: Mapping[str, str], sections: Mapping[str, ModalityConfig]) -> tuple[str, ...]:
+    """Return what the DICOM headers of files that could be read contradict, in words, as offline predictions say it."""
+    owners = {}
+    for name, location in located.items():
+        section = sections[name]
+        assert isinstance(section, PixelConfig)
+        if (owner := owner_of_image(location, section)) is not None:
+            owners[name] = owner
+    return tuple(odd_owners({name: owners[name] for name in sections if name in owners}))
 
 
 def locate(upload: Upload, sections: Mapping[str, ModalityConfig], settings: Settings) -> dict[str, str]:
