@@ -11,7 +11,15 @@ from mailnet.cli.output import report_error
 
 @pytest.mark.parametrize(
     ("module", "extra"),
-    [("torch.nn", "train"), ("sklearn", "train"), ("onnxruntime", "runtime"), ("fastapi", "serve"), ("monai", "peers")],
+    [
+        ("torch.nn", "train"),
+        ("sklearn", "train"),
+        ("onnxruntime", "runtime"),
+        ("fastapi", "serve"),
+        ("monai", "peers"),
+        ("tensorboard", "tensorboard"),
+        ("mlflow.entities", "mlflow"),
+    ],
 )
 def test_a_missing_package_says_which_extra_has_it(module: str, extra: str, capsys: pytest.CaptureFixture[str]) -> None:
     error = ModuleNotFoundError(f"No module named '{module}'", name=module)

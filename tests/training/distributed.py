@@ -68,7 +68,8 @@ def main(study: Path, cache: Path, bundle: Path, out: Path) -> None:
 
     Pretraining.run = learn_and_compare  # type: ignore[method-assign]
     Trainer.run_all = run_and_compare  # type: ignore[method-assign]
-    result = train(config, out / "run", data=data, progress=False)
+    tracked = config.model_copy(update={"train": config.train.model_copy(update={"track": ("tensorboard",)})})
+    result = train(tracked, out / "run", data=data, progress=False)
     plain = len(digests)
     for name, defense in DEFENSES.items():
         values = config.model_dump(mode="json")

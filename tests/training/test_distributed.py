@@ -53,6 +53,10 @@ def test_metrics_of_two_are_those_of_one(found: tuple[dict[str, Any], dict[str, 
         assert two["metrics"]["tasks"][task] == pytest.approx(values, abs=1e-6)
 
 
+def test_one_of_two_tracks(found: tuple[dict[str, Any], dict[str, Any], Path]) -> None:
+    assert len(list((found[2] / "run/tensorboard").iterdir())) == 1
+
+
 def test_two_train_as_one_where_no_batch_statistics_differ(
     found: tuple[dict[str, Any], dict[str, Any], Path],
 ) -> None:

@@ -75,6 +75,18 @@ def test_a_stopped_search_goes_on_with_the_trial_that_was_cut_off(
         tune(study, tmp_path / "out", space=SPACE, trials=5, seed=1)
 
 
+def test_all_trials_are_tracked_in_one_database(study: Path, tmp_path: Path, fast: list[Any]) -> None:
+    tune(study, tmp_path / "out", space=SPACE, trials=2, overrides=["train.track=mlflow"])
+    assert {config.train.tracking_uri for config in fast} == {f"sqlite:///{tmp_path}/out/mlruns/mlflow.db"}
+    assert load_config(tmp_path / "out/best.yaml").train.tracking_uri is None
+    tune(
+        study, tmp_path / "own", space=SPACE, trials=1, overrides=["train.track=mlflow", "train.tracking_uri=http://a"]
+    )
+    assert fast[-1].train.tracking_uri == "http://a"
+    tune(study, tmp_path / "plain", space=SPACE, trials=1)
+    assert fast[-1].train.tracking_uri is None
+
+
 def test_what_fails_is_kept_and_nothing_else_is_an_error(study: Path, tmp_path: Path) -> None:
     space = {"model.options.width": Choice(choose=["enormous", "gigantic"])}
     with pytest.raises(RunError, match="no trial succeeded: the network 'mail' cannot be made"):

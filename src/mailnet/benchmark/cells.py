@@ -17,7 +17,7 @@ from mailnet.nn.registry import default_options
 FORMAT = 1
 # Of a resolved study, what says where it lies or how it is called, and not what is computed.
 NOT_COMPUTED = ("name", "description", "source", "data_root")
-NOT_TRAINED = ("seed", "device", "checkpoint_minutes")
+NOT_TRAINED = ("seed", "device", "checkpoint_minutes", "track", "tracking_uri")
 # Of ``train``, all that a model of the table alone looks at.
 BOOSTED = ("balance", "monitor")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -130,6 +131,15 @@ def train(
             show_default=False,
         ),
     ] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Also log the epochs to tensorboard or mlflow, into the run folder; may be repeated; short for "
+            "--set train.track=[NAME].",
+            metavar="NAME",
+            show_default=False,
+        ),
+    ] = None,
     skip_bad: SkipBad = False,
     cache: Cache = None,
     as_json: Json = False,
@@ -139,6 +149,7 @@ def train(
     from mailnet.training import train as train_run
 
     named = [] if defense is None else [f"train.defense.name={defense}"]
+    named += [f"train.track={json.dumps(track)}"] if track else []
     config = load_config(study, [*named, *(overrides or ())], data_root)
     run = out or Path("runs") / config.name
     finished = (run / "bundle").is_dir()

@@ -13,6 +13,9 @@ from typing import Any
 
 from mailnet.errors import MailnetError
 
+# Where a module is named other than its package.
+PACKAGES = {"sklearn": "scikit-learn", "multipart": "python-multipart", "mlflow": "mlflow-skinny"}
+
 
 def print_json(value: Any) -> None:
     """Print one JSON value on stdout."""
@@ -66,7 +69,7 @@ def report_error(error: Exception, *, as_json: bool, debug: bool) -> int:
 def _extra_of(module: str) -> str | None:
     """Return the first extra of mailnet that installs a module, None where it belongs to none."""
     top = module.partition(".")[0]
-    package = {"sklearn": "scikit-learn", "multipart": "python-multipart"}.get(top, top).replace("_", "-")
+    package = PACKAGES.get(top, top).replace("_", "-")
     for line in requires("mailnet") or []:
         found = re.match(r"([\w.-]+).*extra == [\"'](\w+)[\"']", line)
         if found and top != "mailnet" and found[1].lower().replace("_", "-") == package:

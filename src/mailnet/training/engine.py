@@ -22,6 +22,7 @@ from mailnet.training.plan import Rows, check_division, epoch_steps, hidden_shar
 from mailnet.training.pretrain import Pretraining
 from mailnet.training.progress import Progress
 from mailnet.training.run import TrainResult, begin_run, open_run
+from mailnet.training.tracking import Tracking, require_trackers, run_facts
 from mailnet.training.trainer import Trainer
 
 PROBE = 4  # studies of the forward pass that shows whether the network can do what is asked, and its memory
@@ -42,7 +43,8 @@ def train(
     Args:
         config: The study.
         out: Run folder. It will hold ``study.yaml``, ``data.json``, ``run.json``, ``metrics.jsonl`` and ``bundle/``,
-            and ``checkpoint/`` until the run is finished; with ``train.pretrain`` also ``pretraining.json``.
+            and ``checkpoint/`` until the run is finished; with ``train.pretrain`` also ``pretraining.json``, with
+            ``train.track`` what is tracked.
         resume: Whether a run that the folder holds is continued (or returned, where it is finished).
         cache: Folder of decoded images.
         skip_bad: Leave studies with unreadable images out.
@@ -58,6 +60,7 @@ def train(
     finished = open_run(run, config, resume)
     if finished is not None:
         return finished
+    require_trackers(config.train.track)
     accelerator = create_accelerator(config.train)
     accelerator.wait_for_everyone()  # none may write before all have looked at the folder
     if data is None:
@@ -115,7 +118,9 @@ def _train(config: StudyConfig, run: Path, data: StudyData, accelerator: Acceler
     try:
         if pretraining is not None:
             pretraining.run(run, report)
-        return Trainer(config, run, data, network, accelerator, report, record, defense).run_all()
+        trackers = config.train.track if accelerator.is_main_process else ()
+        with Tracking(trackers, run, config, run_facts(data, record), report) as tracking:
+            return Trainer(config, run, data, network, accelerator, report, record, tracking, defense).run_all()
     finally:
         report.close()
 

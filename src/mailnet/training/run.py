@@ -19,7 +19,16 @@ from mailnet.files import read_json, write_json, write_text
 
 FORMAT = 1
 # What may change between two starts of one run, since no weight depends on it.
-FREE = ("description", "source", "data_root", "evaluation", "train.device", "train.checkpoint_minutes")
+FREE = (
+    "description",
+    "source",
+    "data_root",
+    "evaluation",
+    "train.device",
+    "train.checkpoint_minutes",
+    "train.track",
+    "train.tracking_uri",
+)
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from mailnet.training.optim import Plateau, create_optimizer, learning_rate, set
 from mailnet.training.plan import Part, Rows, epoch_steps, hidden_share, plan_epoch
 from mailnet.training.progress import Progress
 from mailnet.training.run import TrainResult, finish_run, write_history
+from mailnet.training.tracking import Tracking
 from mailnet.training.validate import predict_rows, validation_metrics
 
 
@@ -81,6 +82,7 @@ class Trainer:
         accelerator: Of this process.
         progress: What reports.
         record: Device, precision and the like, for ``run.json``.
+        tracking: What is told of every epoch.
         defense: What the network is trained against; None for plain training.
     """
 
@@ -93,10 +95,12 @@ class Trainer:
         accelerator: Accelerator,
         progress: Progress,
         record: dict[str, Any],
+        tracking: Tracking,
         defense: Defense | None = None,
     ) -> None:
         self.config, self.run, self.data, self.network = config, run, data, network
         self.accelerator, self.progress, self.record = accelerator, progress, record
+        self.tracking = tracking
         self.settings, self.defense = config.train, defense
         self.replays = 1 if defense is None else defense.replays
         self.dataset = StudyDataset(data)
@@ -256,6 +260,7 @@ class Trainer:
             self._checkpoint()
         if self.accelerator.is_main_process:
             write_history(self.run, state.history)
+        self.tracking.epochs(state.history)
         self.progress.epoch(line, monitor, better)
 
     def _evaluated(self) -> nn.Module:
@@ -322,6 +327,7 @@ class Trainer:
             self.ema.updates = self.state.updates
         if self.accelerator.is_main_process:
             write_history(self.run, self.state.history)
+        self.tracking.epochs(self.state.history)
         self.progress.say(f"going on after epoch {self.state.epoch}, batch {self.state.step}")
 
     def _finish(self) -> None:
@@ -337,6 +343,8 @@ class Trainer:
             self.data.tables,
             {split: len(self.data.rows(split)) for split in SPLITS},
         )
+        # Before the run is finished, since nothing is done with one that is.
+        self.tracking.finish(self.state.history, self.state.best)
         finish_run(self.run, self.state.best, self.record)
         shutil.rmtree(self.checkpoints.folder, ignore_errors=True)
 

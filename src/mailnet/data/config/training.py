@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from mailnet.data.config.base import Section
 from mailnet.data.config.defense import DefenseConfig
@@ -47,7 +48,8 @@ class TrainConfig(Section):
     ``batch_size`` counts the studies of one optimizer step over all processes; ``accumulate`` works through them in so
     many parts, to need less memory. ``modality_dropout`` is the chance that a modality of a study is hidden or, in the
     unpaired regime, that companions are taken apart and trained alone; left out, 0.1 and 0.5. ``monitor`` is with a
-    ``defense`` ``robust_balanced_accuracy`` where it is left out.
+    ``defense`` ``robust_balanced_accuracy`` where it is left out. ``track`` names what the epochs are logged to
+    beside ``metrics.jsonl``: in the run folder, or for MLflow at ``tracking_uri``.
     """
 
     preset: Literal["default", "published"] = "default"
@@ -83,8 +85,22 @@ class TrainConfig(Section):
     pretrain: PretrainConfig | None = None
     defense: DefenseConfig | None = None
     distill: DistillConfig | None = None
+    track: tuple[Literal["tensorboard", "mlflow"], ...] = ()
+    tracking_uri: str | None = None
     checkpoint_minutes: float = Field(1.0, ge=0)
     device: str = "auto"
+
+    @field_validator("track", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return tuple(dict.fromkeys([value] if isinstance(value, str) else value or ()))
+
+    @field_validator("tracking_uri")
+    @classmethod
+    def _no_password(cls, value: str | None) -> str | None:
+        if value is not None and urlsplit(value).password:  # a run holds its configuration, and is passed on
+            raise ValueError("holds a password: give it as MLFLOW_TRACKING_PASSWORD, or as the database takes it")
+        return value
 
     @model_validator(mode="before")
     @classmethod
@@ -114,8 +130,9 @@ class TrainConfig(Section):
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave a key that is not used out, so that runs and benchmarks of before there was one are still the same."""
         values: dict[str, Any] = handler(self)
-        if self.distill is None:
-            values.pop("distill", None)
+        for key in ("distill", "track", "tracking_uri"):
+            if not getattr(self, key):
+                values.pop(key, None)
         return values
 
     @model_validator(mode="after")

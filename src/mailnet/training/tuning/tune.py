@@ -17,6 +17,7 @@ from mailnet.data.study import StudyData, load_study
 from mailnet.errors import ConfigError, MailnetError, RunError
 from mailnet.files import read_part, write_json, write_text
 from mailnet.training.engine import train
+from mailnet.training.tracking import local_store
 from mailnet.training.tuning.space import Space, default_space
 
 if TYPE_CHECKING:
@@ -123,6 +124,11 @@ def _run_trial(
     trial.set_user_attr("run", str(run.relative_to(folder)))
     try:
         own = load_config(study, _with(overrides, settings), data_root)
+        if (
+            "mlflow" in own.train.track and own.train.tracking_uri is None
+        ):  # one database for all trials, in which they are compared
+            update = {"tracking_uri": local_store(folder)}
+            own = own.model_copy(update={"train": own.train.model_copy(update=update)})
         best = train(own, run, data=data, progress=False).best
         value = best["value"]
         if value is None:
