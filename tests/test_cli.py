@@ -65,6 +65,11 @@ def test_demo_on_a_study_of_ones_own(mailnet: Command, tmp_path: Path) -> None:
     assert f"Report: {tmp_path / 'demo' / 'run' / 'report.html'}" in out
 
 
+def test_demo_is_of_the_phantom_or_of_a_study(mailnet: Command, tmp_path: Path) -> None:
+    status, _, err = mailnet("demo", "--study", tmp_path / "study.yaml", "--studies", 60, "--out", tmp_path / "demo")
+    assert (status, "Give one of them" in err) == (2, True)
+
+
 def test_init_writes_what_check_accepts(mailnet: Command, tmp_path: Path) -> None:
     study = write_study(tmp_path / "study")
     status, out, _ = mailnet("init", study.parent / "studies.csv", "--out", tmp_path / "new")

@@ -30,6 +30,7 @@ FLOORS = {
     "cli": 6,
     "estimator": 6,
     "__init__": 7,
+    "__main__": 7,
 }
 HEAVY = ("torch", "pandas", "numpy", "sklearn", "monai", "matplotlib", "pydantic", "accelerate", "pydicom", "nibabel")
 

@@ -193,6 +193,9 @@ def demo(
     study: Annotated[
         Path | None, typer.Option(help="A study.yaml of yours in place of the phantom.", show_default=False)
     ] = None,
+    studies: Annotated[
+        int | None, typer.Option(help="Of the phantom; default 2000. With fewer it is quicker and learns less.", min=30)
+    ] = None,
     out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/demo"),
     data_root: DataRoot = None,
     overrides: Overrides = None,
@@ -202,7 +205,7 @@ def demo(
     """The main job in one command: data, training, evaluation, report."""
     from mailnet.cli.demo import run_demo
 
-    result = run_demo(study, out, data_root=data_root, overrides=overrides or (), skip_bad=skip_bad)
+    result = run_demo(study, out, studies=studies, data_root=data_root, overrides=overrides or (), skip_bad=skip_bad)
     if as_json:
         print_json(result)
         return

@@ -9,11 +9,14 @@ from typing import Any
 
 from mailnet.cli.output import say
 
+STUDIES = 2000
+
 
 def run_demo(
     study: Path | None,
     out: Path,
     *,
+    studies: int | None = None,
     data_root: Path | None = None,
     overrides: Sequence[str] = (),
     skip_bad: bool = False,
@@ -23,24 +26,31 @@ def run_demo(
     Args:
         study: A study.yaml; None for the phantom, which is written to ``out/data``.
         out: Folder of the demo; the run is ``out/run``.
+        studies: Number of the phantom's studies; None for 2000.
         data_root: Of the study.
         overrides: Of the study.
         skip_bad: Leave studies with an unreadable image out.
 
     Returns:
         ``run``, ``report``, ``seconds``, ``evaluation`` and ``notes`` (lines for people).
+
+    Raises:
+        ConfigError: A number is given for a study that is there.
     """
     from mailnet.data.config import load_config
     from mailnet.data.phantom import accuracy_bound, single_modality_bound, write_phantom
+    from mailnet.errors import ConfigError
     from mailnet.evaluation import evaluate
     from mailnet.report import write_report
     from mailnet.training import train
 
     started = time.monotonic()
     notes = []
+    if study is not None and studies is not None:
+        raise ConfigError("--studies is of the phantom, and --study takes its place", remedy="Give one of them")
     if study is None:
         say(f"Generating a head phantom of paired MRI, CT and SPECT in {out / 'data'}")
-        study = write_phantom(out / "data")
+        study = write_phantom(out / "data", studies or STUDIES)
         best = ", ".join(f"{bound:.0%} from {name} alone" for name, bound in single_modality_bound().items())
         notes.append(
             f"By construction of the phantom, the best possible accuracy of 'finding' is {best}, and "
