@@ -26,7 +26,10 @@ MODELS: list[dict[str, Any]] = [
             "birads": {"kind": "ordinal", "classes": ["2", "3", "4", "5"]},
         },
         "alpha": 0.1,
-        "noise": "off",
+        "calibrated": True,
+        "sets": True,
+        "foreign": True,
+        "noise": None,
         "explains": ["layer_cam", "occlusion"],
         "research_use_only": True,
     },
@@ -36,6 +39,9 @@ MODELS: list[dict[str, Any]] = [
         "modalities": {"ct": {"kind": "volume", "channels": 1, "size": [8, 32, 32]}},
         "tasks": {"findings": {"kind": "multilabel", "classes": ["nodule", "effusion", "fracture"]}},
         "alpha": 0.05,
+        "calibrated": True,
+        "sets": True,
+        "foreign": True,
         "noise": {"kind": "mean", "draws": 10, "seed": None},
         "explains": ["layer_cam"],
         "research_use_only": True,
@@ -53,6 +59,9 @@ MODELS: list[dict[str, Any]] = [
         },
         "tasks": {"subtype": {"kind": "multiclass", "classes": ["luminal", "basal"]}},
         "alpha": None,
+        "calibrated": False,
+        "sets": False,
+        "foreign": False,
         "noise": None,
         "explains": [],
         "research_use_only": True,
@@ -98,9 +107,10 @@ def prediction(model: str, given: set[str], study: str, without: bool) -> dict[s
     foreign: dict[str, Any] = {name: {"p": 0.4, "alarm": False, "findings": []} for name in given}
     if "right" in foreign:
         foreign["right"] = {"p": 0.004, "alarm": True, "findings": ["sharper than the images of training"]}
+    odd = ["rna: ENSG1 is 20 standard deviations or more from the mean of training"] if model == "omics" else []
     answer = {
         "model": model,
-        "study": {"id": study, "absent": absent, "foreign": foreign, "tasks": tasks},
+        "study": {"id": study, "absent": absent, "foreign": foreign, "warnings": odd, "tasks": tasks},
         "alpha": spec["alpha"],
         "seconds": 0.04,
     }

@@ -31,6 +31,7 @@ def test_a_dropped_study_is_answered_with_bars_sets_and_warnings(opened: Driver,
     wide = "rows => rows.map(row => row.querySelector('.fill').offsetWidth / row.querySelector('.bar').offsetWidth)"
     shares = pathology.locator(".bars:not(.without) tbody tr").evaluate_all(wide)
     assert [round(share, 1) for share in shares] == [0.1, 0.9]
+    expect(result).not_to_contain_text("not calibrated")
     expect(pathology.locator(".without")).to_contain_text("\N{MINUS SIGN}44.8 points")
     expect(pathology.locator(".without tr", has_text="left")).to_contain_text("then benign")
     birads = result.get_by_role("article", name="birads")
@@ -171,4 +172,7 @@ def test_a_table_of_many_columns_comes_from_a_file(opened: Driver, tmp_path: Pat
     result = opened.predict()
     expect(result.locator(".answer")).to_have_text("luminal> 99.9 %")
     expect(result).to_contain_text("This model has no prediction sets")
-    expect(opened.page.locator("#explain")).to_be_hidden()
+    expect(result.locator(".flag")).to_have_text("not calibrated")
+    expect(result.locator(".warning")).to_contain_text("rna: ENSG1 is 20 standard deviations")
+    expect(opened.page.locator("#explain")).to_contain_text("An exported model answers, and cannot say why.")
+    expect(opened.page.get_by_role("button", name="Show heat map")).to_have_count(0)

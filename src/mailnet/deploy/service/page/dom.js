@@ -49,8 +49,8 @@ export function icon(name) {
 /** A probability as a per cent that never rounds to certainty. */
 export function percent(p) {
   if (!Number.isFinite(p)) return "–";
-  if (p > 0 && p < 0.001) return "< 0.1 %";
-  if (p < 1 && p > 0.999) return "> 99.9 %";
+  if (p < 0.001) return "< 0.1 %";
+  if (p > 0.999) return "> 99.9 %";
   return `${(100 * p).toFixed(1)} %`;
 }
 

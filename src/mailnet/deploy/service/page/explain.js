@@ -30,9 +30,14 @@ export class Explaining {
   offer(model, study) {
     this.clear();
     const methods = model && study ? model.explains || [] : [];
-    this.panel.hidden = !methods.length;
+    this.found = null;
+    this.panel.hidden = !(model && study);
     this.panel.replaceChildren();
-    if (!methods.length) return;
+    if (this.panel.hidden) return;
+    if (!methods.length) {
+      this.panel.append(h("h2", {}, "Heat map"), h("p", { class: "quiet" }, "An exported model answers, and cannot say why. The run that it was exported from, served in its place, shows heat maps too."));
+      return;
+    }
     const option = (value, text = value) => h("option", { value }, text);
     const again = () => this.shown && this.run();
     this.task = h("select", { on: { change: () => (this.fillTargets(model, study), again()) } }, Object.keys(model.tasks).map((name) => option(name)));
@@ -97,7 +102,7 @@ function legend(maps, { method, target, task }) {
   const strip = h("span", { class: "strip", "aria-hidden": "true" });
   strip.style.backgroundImage = gradient(both);
   const ends = both ? [`${signed(-top)} against`, "0", `${signed(top)} for`] : ["0", `${signed(top)} for`];
-  return h("div", { class: "legend", role: "group", "aria-label": "Scale of the heat maps" }, h("p", {}, `${task}: what speaks for ${target}`, h("span", { class: "quiet" }, ` · ${NAMES[method] || method}`)), strip, h("p", { class: "ends" }, ...ends.map((text) => h("span", {}, text))), h("p", { class: "quiet" }, "One scale for all images, in log-odds."));
+  return h("div", { class: "legend", role: "group", "aria-label": "Scale of the heat maps" }, h("p", {}, `${task}: what speaks for ${target}`, h("span", { class: "quiet" }, ` · ${NAMES[method] || method}`)), strip, h("p", { class: "ends" }, ...ends.map((text) => h("span", {}, text))), h("p", { class: "quiet" }, "One scale for all images: the log-odds that a whole image of this colour would add."));
 }
 
 function shares({ shares: worth, target }) {

@@ -26,7 +26,7 @@ export function listen(canvas, viewer) {
       viewer.zoomBy(apart(viewer.pointer) / Math.max(apart(held.at), 1), viewer.pointer.map((value, k) => (value + other[k]) / 2));
       viewer.moveBy(across / 2, down / 2);
     } else if (held.moves) viewer.moveBy(across, down);
-    else viewer.setWindow(viewer.level + down * viewer.step, viewer.width + across * viewer.step * 2);
+    else viewer.setWindow(viewer.level + down * viewer.stride, viewer.width + across * viewer.stride * 2);
     held.at = viewer.pointer;
   });
   for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, (event) => pointers.delete(event.pointerId));
@@ -68,7 +68,7 @@ function act(key, shift, viewer) {
   const [across, down] = [ACROSS[key] || 0, DOWN[key] || 0];
   if (across || down) {
     if (shift) viewer.moveBy(-24 * across, -24 * down);
-    else viewer.setWindow(viewer.level + 8 * down * viewer.step, viewer.width + 16 * across * viewer.step);
+    else viewer.setWindow(viewer.level + 8 * down * viewer.stride, viewer.width + 16 * across * viewer.stride);
   } else if (key === "+" || key === "=") viewer.zoomBy(1.25);
   else if (key === "-" || key === "_") viewer.zoomBy(0.8);
   else if (key === "0") viewer.reset();

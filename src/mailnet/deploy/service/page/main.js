@@ -94,6 +94,7 @@ async function predict() {
     panel.replaceChildren(...showResult(answer, model));
     panel.classList.remove("outdated");
     panel.hidden = false;
+    if (panel.getBoundingClientRect().top > 0.8 * innerHeight) panel.scrollIntoView({ block: "start" });
     explaining.offer(model, answer.study);
     rename = fillSheet(byId("sheet"), model, byId("study").value.trim());
     say(inWords(answer, model));

@@ -10,7 +10,7 @@ export function showResult(answer, model) {
     h("h2", {}, "Result"),
     h("p", { class: "stale" }, icon("warn"), "The inputs have changed since. Predict again."),
     warnings(study, model),
-    ...tasks.map(([name, task]) => h("article", { class: "task", "aria-label": name }, ...answerOf(name, task, model.tasks[name], alpha), without(name, task, answer.without, model))),
+    ...tasks.map(([name, task]) => h("article", { class: "task", "aria-label": name }, ...answerOf(name, task, model.tasks[name], alpha, model.calibrated !== false), without(name, task, answer.without, model))),
   ];
 }
 
@@ -30,22 +30,25 @@ const named = (task, spec) => (single(spec) ? task.predicted : list(task.predict
 function warnings(study, model) {
   const found = foreign(study).map(([name, one]) => [
     `${name} is unlike what the model was trained on (p = ${one.p < 0.001 ? "< 0.001" : one.p.toFixed(3)}).`,
-    sentences([...(one.findings || []), "The answer may be wrong without looking unsure."]),
+    [...(one.findings || []).map((text) => h("span", { class: "finding" }, sentences([text]))), "The answer may be wrong without looking unsure."],
   ]);
+  // What is odd besides, as a category that training has not seen, or headers of two patients.
+  const shown = new Set(foreign(study).flatMap(([name, one]) => (one.findings || []).map((text) => `${name}: ${text}`)));
+  for (const text of study.warnings || []) if (!shown.has(text)) found.push([`${text}.`, ""]);
   const { absent } = study;
   if (absent.length) found.push([`${list(absent, "and")} ${absent.length > 1 ? "are" : "is"} absent.`, "The model answers from the rest."]);
   if (Object.keys(model.modalities).length === absent.length) found.push(["Nothing was given.", "The answer is no more than how often each class occurred in training."]);
   return h("div", { class: "warnings" }, ...found.map(([what, more]) => h("div", { class: "warning" }, icon("warn"), h("p", {}, h("strong", {}, what), " ", more))));
 }
 
-function answerOf(name, task, spec, alpha) {
+function answerOf(name, task, spec, alpha, calibrated) {
   const abstains = task.answered === false;
   const said = named(task, spec);
   const sure = single(spec) ? percent(task.probabilities[task.predicted]) : "";
   const headline = abstains
     ? [h("p", { class: "answer abstains" }, h("span", { class: "flag" }, "abstains"), "No answer"), h("p", {}, `The model is not sure enough to answer. ${single(spec) ? `Most likely is ${said} (${sure}), which should not be relied on.` : "The labels below should not be relied on."}`)]
     : [h("p", { class: "answer" }, said, sure ? h("span", { class: "sure" }, sure) : null)];
-  return [h("h3", {}, name), ...headline, bars(name, task, spec, alpha), setInWords(task, spec, alpha)];
+  return [h("h3", {}, name), ...headline, bars(name, task, spec, alpha), calibrated ? null : uncalibrated(), setInWords(task, spec, alpha)];
 }
 
 /** Which mark a class has: its word, and whether the set holds it. */
@@ -67,13 +70,13 @@ function bars(name, task, spec, alpha) {
       h("th", { scope: "row" }, String(label)),
       h("td", { class: "track" }, bar(p)),
       h("td", { class: "number" }, percent(p)),
-      task.set == null ? null : h("td", { class: "mark" }, held ? icon("check") : null, word),
+      task.set == null ? null : h("td", { class: "mark" }, held ? icon("check") : null, single(spec) ? h("span", { class: "word" }, word) : word),
     );
   });
   const head = ["class", "", "probability", ...(task.set == null ? [] : [alpha == null ? "set" : `${confidence(alpha)} set`])];
   return h(
     "table",
-    { class: `bars${task.answered === false ? " unsure" : ""}` },
+    { class: `bars${task.answered === false ? " unsure" : ""}${single(spec) ? "" : " labels"}` },
     h("caption", { class: "hidden" }, `${name}: probabilities of the classes`),
     h("thead", {}, h("tr", {}, ...head.map((text) => (text ? h("th", { scope: "col" }, text) : h("td", {}))))),
     h("tbody", {}, ...rows),
@@ -89,6 +92,10 @@ function bar(p, reference = null) {
     parts[1].style.left = `${100 * reference}%`;
   }
   return h("span", { class: "bar", "aria-hidden": "true" }, ...parts);
+}
+
+function uncalibrated() {
+  return h("p", { class: "words" }, h("span", { class: "flag" }, "not calibrated"), h("span", { class: "quiet" }, " The model may be right more or less often than these numbers say."));
 }
 
 function setInWords(task, spec, alpha) {

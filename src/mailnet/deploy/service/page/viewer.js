@@ -65,6 +65,11 @@ export class Viewer {
     return this.picture ? Math.max(this.picture.most - this.picture.least, this.picture.window[1] - this.picture.window[0]) / 400 : 1;
   }
 
+  /** How far a window moves by a pixel of the mouse: finer the narrower it is, as brain and bone are apart by width. */
+  get stride() {
+    return Math.min(this.step, Math.max(this.width / 250, this.step / 25));
+  }
+
   setWindow(level, width) {
     const least = this.step / 4;
     const half = Math.max(width, least) / 2;
