@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.mailnet-installed
 
-.PHONY: env demo test lint site clean
+.PHONY: env demo test lint site audit clean
 
 env: $(STAMP)
 
@@ -24,6 +24,13 @@ lint: env
 # The pages of docs/ and the docstrings as a site in build/site; a dead link is an error.
 site: env
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+# Known weaknesses of the pinned packages, in build/audit.txt. A report: it fails nothing, and says what it could not look up.
+# pip-audit lives apart, as it would move what the tests run with.
+audit: env
+	test -x build/audit/bin/pip-audit || { $(BIN)/python -m venv build/audit \
+	  && build/audit/bin/python -m pip install --quiet pip-audit; } || true
+	@$(BIN)/python .ci/audit.py build/audit/bin/pip-audit constraints.txt build/audit.txt
 
 # One thread a process: two processes of two threads each wait for one another.
 test: lint site
