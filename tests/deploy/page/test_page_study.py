@@ -28,7 +28,8 @@ def test_a_dropped_study_is_answered_with_bars_sets_and_warnings(opened: Driver,
     expect(pathology.locator(".answer")).to_have_text("malignant86.3 %")
     expect(pathology).to_contain_text("Only malignant remains in the set.")
     expect(pathology.locator(".bars:not(.without) tr.held")).to_have_count(1)
-    wide = "rows => rows.map(row => row.querySelector('.fill').offsetWidth / row.querySelector('.bar').offsetWidth)"
+    width = "(row, part) => row.querySelector(part).getBoundingClientRect().width"
+    wide = f"rows => rows.map(row => ({width})(row, '.fill') / ({width})(row, '.bar'))"
     shares = pathology.locator(".bars:not(.without) tbody tr").evaluate_all(wide)
     assert [round(share, 1) for share in shares] == [0.1, 0.9]
     expect(result).not_to_contain_text("not calibrated")

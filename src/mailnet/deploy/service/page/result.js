@@ -134,7 +134,7 @@ function without(name, task, all, model) {
     "table",
     { class: "bars without" },
     h("caption", {}, `${label}, were a modality left out`),
-    h("thead", { class: "hidden" }, h("tr", {}, ...["without", "", "probability", "change"].map((text) => (text ? h("th", { scope: "col" }, text) : h("td", {}))))),
+    h("thead", {}, h("tr", {}, ...["without", "", "probability", "change"].map((text) => (text ? h("th", { scope: "col" }, h("span", { class: "hidden" }, text)) : h("td", {}))))),
     h("tbody", {}, ...rows),
   );
 }
