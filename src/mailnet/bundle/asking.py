@@ -15,6 +15,7 @@ from mailnet.bundle.foreign import ForeignFound, join_found
 from mailnet.bundle.predictions import Predictions
 from mailnet.bundle.reading import Read, Reader
 from mailnet.bundle.requests import Requests, Studies, gather
+from mailnet.data.memory import Prepare
 from mailnet.errors import ConfigError, DataError, MailnetError
 from mailnet.trust.uncertainty import measure_uncertainty
 
@@ -70,6 +71,7 @@ class StudyPredictor(ABC):
         data_root: str | Path | None = None,
         alpha: float | None = None,
         draws: int | None = None,
+        prepare: Prepare | None = None,
     ) -> Predictions:
         """Predict studies; labels are not needed, and any modality but the last may be absent.
 
@@ -77,7 +79,8 @@ class StudyPredictor(ABC):
 
         Args:
             studies: Path of a CSV or Parquet table with the columns of training or of a study.yaml, a DataFrame, a dict
-                or several dicts (column or modality -> path, array or value).
+                or several dicts (column or modality -> path, array, tensor or value), or a data set of dicts, as of
+                MONAI.
             without: Modalities to treat as absent.
             batch_size: Studies at a time.
             skip_bad: Leave studies that cannot be read out and list them in ``bad``.
@@ -98,7 +101,7 @@ class StudyPredictor(ABC):
             if draws < 2:
                 raise ValueError(f"draws must be at least 2, got {draws}")
             self._check_draws()
-        requests = self._gathered(studies, data_root)
+        requests = self._gathered(studies, data_root, prepare)
         parts: list[tuple[Read, Answers]] = []
         bad: list[MailnetError] = []
         with ThreadPoolExecutor(THREADS) as pool:
@@ -133,8 +136,8 @@ class StudyPredictor(ABC):
             uncertainty={name: measure_uncertainty(values, self.tasks[name]) for name, values in drawn.items()},
         )
 
-    def _gathered(self, studies: Studies, data_root: str | Path | None) -> Requests:
-        return gather(studies, self.facts.preprocessing, data_root, self.facts.id_column)
+    def _gathered(self, studies: Studies, data_root: str | Path | None, prepare: Prepare | None = None) -> Requests:
+        return gather(studies, self.facts.preprocessing, data_root, self.facts.id_column, prepare)
 
     def _reader(self, pool: ThreadPoolExecutor) -> Reader:
         return Reader(self.modalities, self.facts.preprocessing, self.tables, pool)

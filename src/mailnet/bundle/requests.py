@@ -14,17 +14,19 @@ import pandas as pd
 from mailnet.data.config import ImageConfig, ManifestSource, ModalityConfig, PixelConfig, TabularConfig, load_config
 from mailnet.data.images import count_planes, load_image, owner_of_image
 from mailnet.data.locations import Locator, split_plane
+from mailnet.data.memory import Items, Prepare, read_cells
 from mailnet.data.preprocess import prepare
 from mailnet.data.scan import has_planes, reading_of, scan_of_array
 from mailnet.data.sources import FOLDER, read_source, read_sources
 from mailnet.data.table import TableState
+from mailnet.data.tensors import is_tensor, scan_of_tensor
 from mailnet.data.values import cell_text, expand_columns, is_no_number, nearest
-from mailnet.errors import DataError
+from mailnet.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from mailnet.data.dicom.owner import Owner
 
-Studies = str | Path | pd.DataFrame | Mapping[str, Any] | Sequence[Mapping[str, Any]]
+Studies = str | Path | pd.DataFrame | Mapping[str, Any] | Items
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ class Requests:
             place = self.planes[number]
         file = None
         try:
+            if is_tensor(cell):
+                return prepare(scan_of_tensor(cell, section), section)
             if isinstance(cell, np.ndarray):
                 return prepare(scan_of_array(cell, reading_of(section, place)), section)
             if isinstance(section, ImageConfig) and section.mask is not None and split_plane(cell)[1] is None:
@@ -132,21 +136,27 @@ def gather(
     preprocessing: Mapping[str, ModalityConfig],
     data_root: str | Path | None = None,
     id_column: str | None = None,
+    prepared_by: Prepare | None = None,
 ) -> Requests:
     """Bring studies into one form.
 
     Args:
         studies: Path of a CSV or Parquet table, whose paths are relative to it, or of a study.yaml, whose tables are
-            read as it says; or a DataFrame, a dict or several, whose paths are relative to the data root, else to the
-            working folder. Keys are columns as in training.
+            read as it says; or a DataFrame, a dict, several or a data set of them, whose paths are relative to the data
+            root, else to the working folder. Keys are columns as in training. An image is a path, an array (H, W),
+            (H, W, C) and so on, or a tensor (C, H, W) or (C, D, H, W).
         preprocessing: The modalities.
         data_root: Folder that paths may not leave; default the table's own folder, or for studies in memory any.
         id_column: Column of the identifiers, used where it is given.
+        prepared_by: Applied to each study in memory first, see ``iterate_items``.
 
     Raises:
+        ConfigError: It draws random numbers, or the studies lie in a file.
         DataError: The table cannot be read, or has no column of any modality.
     """
     if isinstance(studies, (str, Path)):
+        if prepared_by is not None:
+            raise ConfigError("'prepare' takes studies in memory", file=studies, remedy="Read the table with pandas")
         file = Path(studies).resolve()
         if file.suffix in (".yaml", ".yml"):
             config = load_config(file, data_root=data_root)
@@ -157,13 +167,11 @@ def gather(
         folders = [str(folder) for folder in frame.pop(FOLDER)]
         cells = {str(column): list(frame[column]) for column in frame.columns}
         return _requests(cells, folders, Locator(root), preprocessing, id_column, str(studies))
-    if isinstance(studies, pd.DataFrame):
+    if isinstance(studies, pd.DataFrame) and prepared_by is None:
         cells = {str(column): list(studies[column]) for column in studies.columns}
         count = len(studies)
     else:
-        rows = [studies] if isinstance(studies, Mapping) else list(studies)
-        count = len(rows)
-        cells = {column: [row.get(column) for row in rows] for column in dict.fromkeys(c for row in rows for c in row)}
+        count, cells = read_cells(studies, prepared_by)
     base = Path.cwd() if data_root is None else Path(data_root).resolve()
     locator = Locator(Path(base.anchor) if data_root is None else base)
     return _requests(cells, [str(base)] * count, locator, preprocessing, id_column, None)
@@ -216,10 +224,12 @@ def _expanded(given: Requests, counts: list[list[int]]) -> Requests:
     return replace(given, ids=ids, rows=rows, planes=planes)
 
 
-def _planes(cell: np.ndarray | str | None, section: ImageConfig, locator: Locator, folder: str) -> int:
+def _planes(cell: Any, section: ImageConfig, locator: Locator, folder: str) -> int:
     """Return the planes of an image that says none itself, 0 for others; one that cannot be read counts as one."""
     if cell is None:
         return 0
+    if is_tensor(cell):
+        return 1
     if isinstance(cell, np.ndarray):
         return len(cell) if has_planes(cell.ndim, reading_of(section)) else 1
     if split_plane(cell)[1] is not None:
@@ -230,10 +240,10 @@ def _planes(cell: np.ndarray | str | None, section: ImageConfig, locator: Locato
         return 1
 
 
-def _cell(cells: Mapping[str, list[Any]], column: str, row: int) -> np.ndarray | str | None:
-    """Return the array or the path in a cell, None where it is empty or there is no such column."""
+def _cell(cells: Mapping[str, list[Any]], column: str, row: int) -> Any:
+    """Return the array, tensor or path in a cell, None where it is empty or there is no such column."""
     cell = cells[column][row] if column in cells else None
-    return cell if isinstance(cell, np.ndarray) else cell_text(cell) or None
+    return cell if isinstance(cell, np.ndarray) or is_tensor(cell) else cell_text(cell) or None
 
 
 def _number(cell: Any) -> Any:

@@ -132,7 +132,7 @@ def _kept(location: str, stream: IO[bytes], header: Header) -> IO[bytes]:
 def _read_layout(stream: IO[bytes], most: int, reading: Reading) -> tuple[Header, Turn]:
     """Return the header of a file of at most so many bytes, and how to turn it; refuse what is too large."""
     header = _read_header(stream)
-    turn = _turn(header, reading)
+    turn = find_turn(header.affine, header.shape, reading)
     depth, height, width = (header.shape[axis] for axis in turn.order)
     reading.check_size(depth, height, width, header.frames)
     if header.end > most:
@@ -195,7 +195,15 @@ def _affine(header: Any) -> np.ndarray:
         affine = np.array(header.get_best_affine(), np.float64)[:3, :3]
     except (HeaderDataError, ValueError, ArithmeticError):
         affine = np.zeros((3, 3))
-    affine *= _MILLIMETRES.get(int(header["xyzt_units"]) & 7, 1.0)
+    return check_affine(affine * _MILLIMETRES.get(int(header["xyzt_units"]) & 7, 1.0))
+
+
+def check_affine(affine: np.ndarray) -> np.ndarray:
+    """Return a (3, 3) affine, mm that a step along each axis goes right, ahead and up, if it says how something lies.
+
+    Raises:
+        DataError: It does not.
+    """
     lengths = np.linalg.norm(affine, axis=0)
     # The volume of a voxel by that of a box with its edges: 0 where these lie in one plane.
     if not (np.isfinite(affine).all() and (lengths > 0).all() and abs(np.linalg.det(affine / lengths)) > 1e-4):
@@ -206,11 +214,12 @@ def _affine(header: Any) -> np.ndarray:
     return affine
 
 
-def _turn(header: Header, reading: Reading) -> Turn:
+def find_turn(affine: np.ndarray, shape: tuple[int, int, int], reading: Reading) -> Turn:
+    """Return how to turn what lies by an affine (3, 3) and has a shape along its axes, for a reading of it."""
     from nibabel.orientations import io_orientation
 
     # One row a stored axis: which of right, ahead and up it is nearest to, and whether it goes there or back.
-    nearest = io_orientation(np.block([[header.affine, np.zeros((3, 1))], [np.zeros((1, 3)), np.ones((1, 1))]]))
+    nearest = io_orientation(np.block([[affine, np.zeros((3, 1))], [np.zeros((1, 3)), np.ones((1, 1))]]))
 
     def towards(direction: Direction) -> Turn:
         axes = [_RAS[letter] for letter in AXES[direction]]
@@ -220,9 +229,9 @@ def _turn(header: Header, reading: Reading) -> Turn:
 
     if reading.direction is not None:
         return towards(reading.direction)
-    if not reading.volume and header.shape.count(1) == 1:
+    if not reading.volume and shape.count(1) == 1:
         # A single plane is shown in its own direction.
-        return next(turn for turn in map(towards, AXES) if header.shape[turn.order[0]] == 1)
+        return next(turn for turn in map(towards, AXES) if shape[turn.order[0]] == 1)
     return towards("axial")
 
 

@@ -1,4 +1,4 @@
-"""A study decoded and ready: images mapped from the cache, tables as features, labels as numbers."""
+"""A study decoded and ready: images mapped from the cache or in memory, tables as features, labels as numbers."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from mailnet.data.composition import find_composition_problems
 from mailnet.data.config import ModalityConfig, Split, StudyConfig, TabularConfig
 from mailnet.data.locations import Locator
 from mailnet.data.manifest import load_manifest, together
+from mailnet.data.memory import MemoryStudies
 from mailnet.data.preprocess import to_unit
 from mailnet.data.table import TableState
 from mailnet.errors import DataError, MailnetError
@@ -69,7 +70,7 @@ def load_study(
     skip_bad: bool = False,
     tables: Mapping[str, TableState] | None = None,
     splits: Sequence[Split] | None = None,
-    table: pd.DataFrame | None = None,
+    table: pd.DataFrame | MemoryStudies | None = None,
 ) -> StudyData:
     """Read the manifest, decode what the cache lacks, and return everything ready.
 
@@ -80,15 +81,17 @@ def load_study(
         tables: Fitted states to use, as a bundle holds them; default: fit on the training rows.
         splits: Load only the rows of these splits; default all.
         table: The rows, where they are in memory, in place of the config's tables; paths are relative to the data root.
+            What ``read_studies`` gives of dicts, a MONAI data set or a DataFrame may hold the images too.
 
     Raises:
         DataError: Lists what is wrong with manifest or images, up to ten problems.
         RunError: The cache cannot be written.
     """
-    manifest = load_manifest(config, splits, table).frame
+    held = table if isinstance(table, MemoryStudies) else None
+    manifest = load_manifest(config, splits, table.table if isinstance(table, MemoryStudies) else table).frame
     wanted = manifest if splits is None else manifest[manifest["split"].isin(list(splits))]
     frame = _renumbered(wanted)
-    images, errors = _images(frame, config, cache)
+    images, errors = _images(frame, config, cache, held)
     bad = [error for row in sorted(errors) for error in errors[row]]
     bad_rows = [int(frame["row"].iloc[row]) for row in sorted(errors) for _ in errors[row]]
     if bad and not skip_bad:
@@ -145,13 +148,16 @@ def _renumbered(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _images(
-    frame: pd.DataFrame, config: StudyConfig, cache: str | Path | None
+    frame: pd.DataFrame, config: StudyConfig, cache: str | Path | None, held: MemoryStudies | None
 ) -> tuple[dict[str, ShardedImages], dict[int, list[MailnetError]]]:
     locator, store = Locator(config.root), ImageCache(cache)
     images: dict[str, ShardedImages] = {}
     errors: dict[int, list[MailnetError]] = {}
     for name, section in config.modalities.items():
         if isinstance(section, TabularConfig):
+            continue
+        if held is not None and name in held.images:
+            images[name] = held.arranged(name, frame[f"path:{name}"], section)
             continue
         images[name], problems = store.images(frame[f"path:{name}"], section, locator, name)
         for row, error in problems.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from mailnet.bundle import Predictions, Predictor, load
+from mailnet.data.memory import plain_cell
 from mailnet.data.study import load_study
 from mailnet.data.values import cell_text
 from mailnet.errors import ConfigError
@@ -22,16 +23,16 @@ from mailnet.estimator.labels import class_numbers
 from mailnet.estimator.packing import pack_bundle, unpack_bundle
 from mailnet.training import train
 
-Studies = str | Path | pd.DataFrame | Sequence[Mapping[str, Any]]
 ROWS = 1024  # rows of an array that are predicted together
 
 
 class MAILClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Trains a multimodal network on studies, or on an array of features, as an estimator of scikit-learn.
 
-    With ``modalities``, X is a table with one row a study: the path of a CSV or Parquet file, or a DataFrame. Without,
-    X is an array (N, F) of numbers, NaN where missing, and becomes one table of F columns. Labels are columns of the
-    table that ``tasks`` name, or y; without ``tasks`` the classes are what y holds.
+    With ``modalities``, X is a table with one row a study: the path of a CSV or Parquet file, a DataFrame, or dicts in
+    a list or a data set, as of MONAI, whose images may be tensors. Without, X is an array (N, F) of numbers, NaN where
+    missing, and becomes one table of F columns. Labels are columns of the table (keys of the dicts) that ``tasks``
+    name, or y; without ``tasks`` the classes are what y holds.
 
     A part of what it is fitted on (``split``) is kept for choosing the best epoch.
 
@@ -45,6 +46,10 @@ class MAILClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         split: Column, or fractions such as ``{"train": 0.8, "val": 0.2, "test": 0}``, which is the default: a test set
             is the caller's own.
         regime: ``paired`` or ``unpaired``.
+        prepare: Applied to each study in memory before it is read, also for predictions: a MONAI transform of dicts
+            that draws nothing random. The bundle does not hold it.
+        augment: Applied to each study of training anew in every epoch, in place of the modalities' ``augment``; see
+            ``mailnet.training.train``.
         data_root: Folder that paths in a DataFrame start from and that no path may leave; default the folder of the
             table, or the working folder for a DataFrame.
         run: Folder of the run, which may not hold one yet; default a temporary one that goes with the estimator.
@@ -73,6 +78,8 @@ class MAILClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         group: str | None = None,
         split: str | Mapping[str, Any] | None = None,
         regime: str = "paired",
+        prepare: Any = None,
+        augment: Any = None,
         data_root: str | Path | None = None,
         run: str | Path | None = None,
         device: str = "auto",
@@ -85,6 +92,8 @@ class MAILClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.group = group
         self.split = split
         self.regime = regime
+        self.prepare = prepare
+        self.augment = augment
         self.data_root = data_root
         self.run = run
         self.device = device
@@ -93,8 +102,8 @@ class MAILClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Train.
 
         Args:
-            X: Path of a CSV or Parquet table, or a DataFrame, with a column for every modality and task; without
-                ``modalities`` an array (N, F) of numbers.
+            X: Path of a CSV or Parquet table, a DataFrame or dicts, with a column or key for every modality and task;
+                without ``modalities`` an array (N, F) of numbers.
             y: (N,) labels of the one task, in place of its column.
 
         Raises:
@@ -107,7 +116,7 @@ class MAILClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         data = load_study(given.config, splits=("train", "val"), table=given.rows)
         folder = tempfile.TemporaryDirectory(prefix="mailnet-") if self.run is None else None
         run = Path(str(self.run)) if folder is None else Path(folder.name) / "run"
-        self.history_ = train(given.config, run, data=data, resume=False, progress=False).history
+        self.history_ = train(given.config, run, data=data, resume=False, progress=False, augment=self.augment).history
         self.predictor_: Predictor = load(run, device=self.device)
         self.run_, self._folder, self._answer = run, folder, given.answer
         names = {name: np.array(spec.classes) for name, spec in self.predictor_.tasks.items()}
@@ -118,7 +127,7 @@ class MAILClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Return (N, K) probabilities; with several tasks a dict of them.
 
         Args:
-            X: As for ``fit``, without labels; of studies also a list of dicts.
+            X: As for ``fit``, without labels.
         """
         return _single(self._predict(X).probabilities)
 
@@ -134,7 +143,7 @@ class MAILClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Args:
             X: As for ``fit``.
-            y: (N,) labels; default the column of a DataFrame.
+            y: (N,) labels; default the column of a DataFrame, or the keys of a list of dicts.
             sample_weight: (N,) what each study counts.
 
         Raises:
@@ -144,7 +153,9 @@ class MAILClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if self._answer is None:
             raise ConfigError("the score is that of one task", remedy="Compare the predictions of each task by itself")
         column, meanings = self._answer
-        if y is None:
+        if y is None and isinstance(X, list):
+            y = [plain_cell(study.get(column)) for study in X]
+        elif y is None:
             if not isinstance(X, pd.DataFrame) or column not in X:
                 raise ConfigError("there are no labels to compare with", remedy="Give them as y")
             y = X[column]
@@ -174,7 +185,7 @@ class MAILClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _predict(self, X: Any) -> Predictions:
         check_is_fitted(self)
         if self.modalities is not None:
-            return self.predictor_.predict(X, data_root=self.data_root)
+            return self.predictor_.predict(X, data_root=self.data_root, prepare=self.prepare)
         X = validate_data(self, X, reset=False, dtype=np.float64, ensure_all_finite="allow-nan")
         return self.predictor_.predict(pd.DataFrame(X, columns=self._columns()), batch_size=ROWS)
 

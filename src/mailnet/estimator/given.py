@@ -12,6 +12,7 @@ import pandas as pd
 from sklearn.utils import column_or_1d
 
 from mailnet.data.config import StudyConfig, parse_config
+from mailnet.data.memory import MemoryStudies, holds_arrays, read_studies
 from mailnet.data.values import cell_text
 from mailnet.errors import ConfigError
 from mailnet.estimator.labels import LABEL, declare_task, own_classes
@@ -31,7 +32,7 @@ class Given:
     """
 
     config: StudyConfig
-    rows: pd.DataFrame | None
+    rows: pd.DataFrame | MemoryStudies | None
     classes: np.ndarray | None
     meanings: list[list[str]] | None = None
 
@@ -65,23 +66,24 @@ def given_array(settings: Mapping[str, Any], values: np.ndarray, columns: Sequen
 
 
 def given_studies(settings: Mapping[str, Any], studies: Any, y: Any) -> Given:
-    """Return a table of studies, whose labels are columns of it or ``y``.
+    """Return studies, whose labels are columns (or keys) of them or ``y``.
 
     Args:
         settings: Parameters of the estimator.
-        studies: A path or a DataFrame.
+        studies: A path, a DataFrame, or dicts in a list or a data set.
         y: (N,) labels or None.
 
     Raises:
         ConfigError: A parameter is wrong, or the labels of a file are given beside it.
+        DataError: A dict cannot be used.
         ValueError: ``y`` has another length, or holds no classes.
     """
-    if isinstance(studies, pd.DataFrame):
-        return _labelled(settings, studies, y)
     if not isinstance(studies, (str, Path)):
-        raise TypeError(f"X is a {type(studies).__name__}: 'modalities' describe columns of a file or a DataFrame")
+        return _labelled(settings, studies, y)
     if y is not None:
         raise ConfigError("labels of a file are a column of it", file=studies, remedy="Leave y out, or read the file")
+    if settings["prepare"] is not None:
+        raise ConfigError("'prepare' takes studies in memory", file=studies, remedy="Read the table with pandas")
     file = Path(studies).resolve()
     root = Path(settings["data_root"]).resolve() if settings["data_root"] else file.parent
     return Given(_config(settings, manifest=[str(file)], data_root=str(root)), None, None)
@@ -102,22 +104,32 @@ def column_of(config: StudyConfig) -> str:
     return task.column or name
 
 
-def _labelled(settings: Mapping[str, Any], table: pd.DataFrame, y: Any) -> Given:
+def _labelled(settings: Mapping[str, Any], source: Any, y: Any) -> Given:
     if y is None:
-        return Given(_config(settings), table, None)
+        config = _config(settings)
+        return Given(config, _rows(source, config, settings), None)
     labels = column_or_1d(y, warn=True)
-    if len(labels) != len(table):
-        raise ValueError(f"X has {len(table)} studies and y {len(labels)} labels")
+    if len(labels) != len(source):
+        raise ValueError(f"X has {len(source)} studies and y {len(labels)} labels")
     if settings["tasks"] is not None:
         config = _config(settings)
+        column, cells, meanings = column_of(config), labels, None
         classes = own_classes(next(iter(config.tasks.values())), labels)
-        return Given(config, table.assign(**{column_of(config): labels}), classes)
-    task, codes, classes = declare_task(labels)
-    column = LABEL
-    while column in table:
-        column += "_"
-    config = _config({**settings, "tasks": {LABEL: {**task, "column": column}}})
-    return Given(config, table.assign(**{column: codes}), classes, [[cell_text(value)] for value in classes])
+    else:
+        task, cells, classes = declare_task(labels)
+        column, meanings = LABEL, [[cell_text(value)] for value in classes]
+        while isinstance(source, pd.DataFrame) and column in source:
+            column += "_"
+        config = _config({**settings, "tasks": {LABEL: {**task, "column": column}}})
+    rows = _rows(source, config, settings)
+    labelled = rows.assign(**{column: cells}) if isinstance(rows, pd.DataFrame) else rows.with_column(column, cells)
+    return Given(config, labelled, classes, meanings)
+
+
+def _rows(source: Any, config: StudyConfig, settings: Mapping[str, Any]) -> pd.DataFrame | MemoryStudies:
+    if isinstance(source, pd.DataFrame) and settings["prepare"] is None and not holds_arrays(source):
+        return source
+    return read_studies(source, config, settings["prepare"])
 
 
 def _config(settings: Mapping[str, Any], **changes: Any) -> StudyConfig:

@@ -24,6 +24,7 @@ from mailnet.training.progress import Progress
 from mailnet.training.run import TrainResult, begin_run, open_run
 from mailnet.training.tracking import Tracking, require_trackers, run_facts
 from mailnet.training.trainer import Trainer
+from mailnet.training.user_transform import Augment, check_same_augment, described
 
 PROBE = 4  # studies of the forward pass that shows whether the network can do what is asked, and its memory
 
@@ -37,6 +38,7 @@ def train(
     skip_bad: bool = False,
     progress: bool = True,
     data: StudyData | None = None,
+    augment: Augment | None = None,
 ) -> TrainResult:
     """Train a network and write a run folder; given again after a stop, go on where it was.
 
@@ -50,6 +52,8 @@ def train(
         skip_bad: Leave studies with unreadable images out.
         progress: Whether to report on stderr.
         data: The study where it is loaded already.
+        augment: Changes the images of a study in training, a dict modality -> tensor, in place of the modalities'
+            ``augment``: a MONAI transform of dicts, see ``augment_studies``. To go on with a run, give it again.
 
     Raises:
         ConfigError: The network or the machine cannot do what is asked.
@@ -61,6 +65,7 @@ def train(
     if finished is not None:
         return finished
     require_trackers(config.train.track)
+    check_same_augment(run, augment)
     accelerator = create_accelerator(config.train)
     accelerator.wait_for_everyone()  # none may write before all have looked at the folder
     if data is None:
@@ -77,13 +82,20 @@ def train(
             )
     with own_random_numbers():
         try:
-            return _train(config, run, data, accelerator, progress)
+            return _train(config, run, data, accelerator, progress, augment)
         except torch.OutOfMemoryError as error:
             remedy = f"Set train.accumulate={2 * config.train.accumulate}, or a smaller train.batch_size"
             raise RunError(f"memory ran out ({str(error).splitlines()[0]})", file=run, remedy=remedy) from error
 
 
-def _train(config: StudyConfig, run: Path, data: StudyData, accelerator: Accelerator, progress: bool) -> TrainResult:
+def _train(
+    config: StudyConfig,
+    run: Path,
+    data: StudyData,
+    accelerator: Accelerator,
+    progress: bool,
+    augment: Augment | None,
+) -> TrainResult:
     steps = epoch_steps(data, config.train, 0)
     check_division(steps, config.train, accelerator.num_processes)
     torch.manual_seed(seed_of(config.train.seed, "weights"))
@@ -102,6 +114,7 @@ def _train(config: StudyConfig, run: Path, data: StudyData, accelerator: Acceler
         "noise": None if noise is None else noise.mode,  # of training and of its validation metrics
         "defense": None if config.train.defense is None else config.train.defense.model_dump(exclude_none=True),
         **({} if config.train.distill is None else {"distill": config.train.distill.model_dump()}),
+        **({} if augment is None else {"augment": described(augment)}),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
     }
     if accelerator.is_main_process:
@@ -120,7 +133,9 @@ def _train(config: StudyConfig, run: Path, data: StudyData, accelerator: Acceler
             pretraining.run(run, report)
         trackers = config.train.track if accelerator.is_main_process else ()
         with Tracking(trackers, run, config, run_facts(data, record), report) as tracking:
-            return Trainer(config, run, data, network, accelerator, report, record, tracking, defense).run_all()
+            return Trainer(
+                config, run, data, network, accelerator, report, record, tracking, defense, augment
+            ).run_all()
     finally:
         report.close()
 

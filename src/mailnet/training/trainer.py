@@ -37,6 +37,7 @@ from mailnet.training.plan import Part, Rows, epoch_steps, hidden_share, plan_ep
 from mailnet.training.progress import Progress
 from mailnet.training.run import TrainResult, finish_run, write_history
 from mailnet.training.tracking import Tracking
+from mailnet.training.user_transform import Augment, augment_studies
 from mailnet.training.validate import predict_rows, validation_metrics
 
 
@@ -84,6 +85,7 @@ class Trainer:
         record: Device, precision and the like, for ``run.json``.
         tracking: What is told of every epoch.
         defense: What the network is trained against; None for plain training.
+        augment: Changes studies in place of the presets of the modalities.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class Trainer:
         record: dict[str, Any],
         tracking: Tracking,
         defense: Defense | None = None,
+        augment: Augment | None = None,
     ) -> None:
         self.config, self.run, self.data, self.network = config, run, data, network
         self.accelerator, self.progress, self.record = accelerator, progress, record
@@ -109,8 +112,10 @@ class Trainer:
         self.presets = {
             name: section.augment
             for name, section in config.modalities.items()
-            if section.kind != "tabular" and self.settings.augment
+            if section.kind != "tabular" and self.settings.augment and augment is None
         }
+        self.augment = augment
+        self.images = [name for name, section in config.modalities.items() if section.kind != "tabular"]
         self.optimizer = create_optimizer(network, self.settings)
         self.ema = EMA(network, self.settings.ema) if self.settings.ema else None
         self.model: nn.Module = accelerator.prepare_model(network)  # last: it changes the network's forward
@@ -194,6 +199,8 @@ class Trainer:
         """
         # Of the network's own dropout and noise.
         torch.manual_seed(seed_of(part.seed, "replay", part.replay) if part.replay else part.seed)
+        if self.augment is not None:
+            batch = augment_studies(batch, self.augment, self.images, seed_of(part.seed, "augment"))
         if self.config.regime == "paired":
             batch = hide_modalities(batch, self.hidden, torch.Generator().manual_seed(seed_of(part.seed, "hiding")))
         generator = torch.Generator(self.accelerator.device).manual_seed(seed_of(part.seed, "augmentation"))
