@@ -85,6 +85,7 @@ BAD: dict[str, tuple[Callable[[], bytes], int, str]] = {
     "pages": (tiff_pages, 422, "holds 2 images"),
     "polyglot": (lambda: grey() + zipped(a=b"x"), 422, "several kinds"),
     "two kinds": (lambda: grey()[:128] + b"DICM" + grey(), 422, "several kinds"),
+    "program before a zip": (lambda: b"MZ" + zipped(a=grey()), 422, "no known kind"),
     "zip bomb": (lambda: zipped(a=bytes(2**24), b=bytes(2**24)), 413, "unpacks to 33,554,432 bytes"),
     "many members": (lambda: zipped(**{f"m{k}": b"x" for k in range(60)}), 413, "more than 50 files"),
     "zip in a zip": (lambda: zipped(a=zipped(b=grey())), 422, "holds no image"),
@@ -97,6 +98,7 @@ BAD: dict[str, tuple[Callable[[], bytes], int, str]] = {
     "packed text": (lambda: gzip.compress(bytes(2**20)), 422, "no known kind"),
     "objects": (lambda: _npy(np.array([None, {}])), 422, "Python objects"),
     "NaN": (lambda: _npy(np.full((32, 32), np.nan, np.float32)), 422, "ct: "),
+    "npy with code": (lambda: _npy_of("print()"), 422, "cannot be decoded"),
     "npy of one number": (lambda: _npy(np.float64(3)), 422, "shape"),
 }  # fmt: skip
 
@@ -105,6 +107,11 @@ def _npy(array: object) -> bytes:
     target = io.BytesIO()
     np.save(target, array)  # type: ignore[arg-type]
     return target.getvalue()
+
+
+def _npy_of(shape: str) -> bytes:
+    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}}}".ljust(117)
+    return b"\x93NUMPY\x01\x00v\x00" + header.encode() + b"\n"
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +127,8 @@ def test_bad_files(small: TestClient, name: str) -> None:
     error = refusal(small.post("/v1/predict", files={"ct": ("a.png", made())}), status)
     assert words in error["message"]
     assert error["remedy"]
+    assert "0x" not in error["message"]
+    assert not any(key in error["remedy"] for key in ("'channels'", "max_", "kind:"))  # those are not the client's
     desk = small.app.state.desk  # type: ignore[attr-defined]
     assert not list(desk._root.iterdir())
     assert desk.gate.taken == desk.gate.stored == 0
@@ -157,6 +166,8 @@ def test_unknown_names_are_told_with_the_known_ones(client: TestClient) -> None:
     for wrong in ("task=x", "method=x", "target=x"):
         refusal(client.post(f"/v1/explain?{wrong}", files={"ct": grey()}), 422)
     refusal(client.post("/v1/predict?without=perhaps", files={"ct": grey()}), 422)
+    error = refusal(client.post("/v1/predict?model=made-up&model=other", files={"ct": grey()}), 422)
+    assert error["message"] == "a parameter is given twice"
     refusal(client.get("/v1/predict"), 405)
     refusal(client.get("/v1/nothing"), 404)
 

@@ -168,8 +168,14 @@ def test_nothing_is_kept_unless_asked_for(run: Path, client: TestClient, tmp_pat
     with client_of(run, keep=tmp_path / "kept") as keeping:
         answer = keeping.post("/v1/predict", files={"ct": grey()}, data={"id": "a"}).json()
         keeping.post("/v1/preview", files={"ct": grey()})
-    (kept,) = (tmp_path / "kept").iterdir()
-    assert {**answer, "time": ""} == {**json.loads(kept.read_text()), "time": ""}
+        (kept,) = (tmp_path / "kept").iterdir()
+        assert {**answer, "time": ""} == {**json.loads(kept.read_text()), "time": ""}
+        ct = write(tmp_path / "ct.dcm", np.zeros((32, 32), np.uint8)).read_bytes()
+        assert keeping.post("/v1/dicom?heatmap=none", files={"ct": ct}, data={"id": "b"}).status_code == 200
+    texts = [json.loads(path.read_text()) for path in (tmp_path / "kept").iterdir()]
+    assert sorted(text["study"]["id"] for text in texts) == ["a", "b"]
+    assert all(set(text) == {"time", *answer} for text in texts)
+    assert (tmp_path / "kept").stat().st_mode & 0o077 == 0
 
 
 def test_who_comes_when_it_is_full_is_told_to_come_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from starlette.exceptions import HTTPException
@@ -92,7 +92,7 @@ def _add_facts(app: FastAPI, desk: Desk) -> None:
 
 def _add_studies(app: FastAPI, desk: Desk) -> None:
     body = form(desk.models)
-    told: dict[str, Any] = {"responses": _STUDY, "openapi_extra": body}
+    told: dict[str, Any] = {"responses": _STUDY, "openapi_extra": body, "dependencies": [Depends(_once)]}
 
     @app.post("/v1/predict", response_model=PredictAnswer, summary="Predict a study.", **told)
     async def predict(
@@ -136,6 +136,13 @@ def _add_page(app: FastAPI) -> None:
             names = [path.relative_to(PAGE).as_posix()]
             for name in [*names, ""] if names == ["index.html"] else names:
                 app.add_route(f"/{name}", answer, methods=["GET"], include_in_schema=False)
+
+
+async def _once(request: Request) -> None:
+    """Refuse a parameter that is given twice, of which one would be taken and the other left."""
+    names = [name for name, _ in request.query_params.multi_items()]
+    if len(set(names)) < len(names):
+        raise Refused(422, "a parameter is given twice", "Give each once; one request asks one model")
 
 
 async def _file(path: Path, _: Request) -> Response:

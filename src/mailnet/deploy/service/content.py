@@ -62,7 +62,8 @@ def kind_of_content(path: Path) -> str:
             kinds = (kinds - {"picture"} if head.startswith(_TIFF) else kinds) | {"dicom"}
         elif not kinds and begins_like_dicom(head):
             kinds.add("dicom")
-        if "zip" not in kinds and directory_of_zip(file) is not None:
+        # What begins as nothing that is known and ends as a zip, such as an installer, is of no known kind.
+        if kinds and "zip" not in kinds and directory_of_zip(file) is not None:
             kinds.add("zip")
     if len(kinds) > 1:
         raise Refused(422, f"the file is of several kinds at once: {', '.join(sorted(kinds))}", "Send a plain image")

@@ -90,7 +90,7 @@ class Desk:
         served = self.model(name)
         read = partial(asked_of, served=served, settings=self.settings, without=without)
         found = await self.answer(request, read, self._batchers[served.name].ask)
-        result = {"model": served.name, **found, "seconds": round(time.perf_counter() - start, 4)}
+        result = {"model": served.name, **found, "seconds": _since(start)}
         await self._keep(request, result)
         return result
 
@@ -115,6 +115,7 @@ class Desk:
 
     async def dicom(self, request: Request, name: str | None, heatmap: str | None) -> bytes:
         """Return the answer of ``/v1/dicom``, a zip; errors as ``answer``."""
+        start = time.perf_counter()
         served = self.model(name)
         with self.gate.enter() as stored:
             upload = await self._receive(request, stored)
@@ -122,11 +123,13 @@ class Desk:
                 with _limited(self.settings.timeout):
                     read = partial(sourced_of, upload, served, self.settings, heatmap)
                     sourced = await self._in_thread(upload, read, last=False)
-                    prediction = (await self._batchers[served.name].ask(sourced.asked))["study"]
-                    make = partial(dicom_of, served, sourced, prediction)
+                    found = await self._batchers[served.name].ask(sourced.asked)
+                    make = partial(dicom_of, served, sourced, found["study"])
                     if sourced.heatmap != "none":
                         sourced.maps = await self._explaining[served.name].ask(partial(maps_of, served, sourced))
-                    return await self._in_thread(upload, make, last=False)
+                    packed = await self._in_thread(upload, make, last=False)
+                await self._keep(request, {"model": served.name, **found, "seconds": _since(start)})
+                return packed
             except MailnetError as error:
                 raise unusable(error) from None
             finally:
@@ -199,6 +202,10 @@ class Desk:
 
 async def _as_it_is(answer: bytes) -> bytes:
     return answer
+
+
+def _since(start: float) -> float:
+    return round(time.perf_counter() - start, 4)
 
 
 def _each(questions: Sequence[Callable[[], Any]]) -> list[Any]:

@@ -10,7 +10,11 @@ from mailnet.errors import MailnetError
 LONGEST = 400
 # An absolute path: a folder of this machine is nobody's business.
 _PATH = re.compile(r"(?<![\w/.])(?:[A-Za-z]:)?(?:[/\\][^\s/\\'\",;:()<>]+){2,}[/\\]?")
-# What only who has the study's table can do.
+# What only who has the study's table, or its study.yaml, can do.
+_KEYS = ("channels|convert|frame|kind|max_pixels|max_voxels|neighbours|percentiles|plane|range|select|slice|spacing|"
+         "units|window")  # fmt: skip
+_STUDY = re.compile(rf"'(?:{_KEYS})\b")
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _ASIDE = re.compile(r",? or leave the study out(?: with --skip-bad)?")
 
 
@@ -47,7 +51,10 @@ def unusable(error: MailnetError, modality: str | None = None) -> Refused:
     """
     name = error.modality or modality
     message = f"{name}: {error.message}" if name else error.message
-    return Refused(422, message, _ASIDE.sub("", error.remedy) if error.remedy else None)
+    remedy = _ASIDE.sub("", error.remedy) if error.remedy else None
+    if remedy and _STUDY.search(remedy):
+        remedy = "Send a file like those that the model was trained on"
+    return Refused(422, message, remedy)
 
 
 def plain(text: str) -> str:
@@ -57,5 +64,5 @@ def plain(text: str) -> str:
     'cannot open a file now'
     """
     line = " ".join(text.encode("utf-8", "replace").decode().split())
-    line = _PATH.sub("a file", line)
+    line = _ADDRESS.sub("", _PATH.sub("a file", line))
     return line if len(line) <= LONGEST else line[: LONGEST - 3] + "..."
