@@ -1,11 +1,13 @@
 """How many requests a service answers, how fast, whether every answer is right, and whether its memory stays flat.
 
-    python benchmarks/service.py RUN [--clients 200] [--seconds 60] [--studies 48] [--data-root DATA] [--json OUT]
+    python benchmarks/service.py MODEL [--study RUN/study.yaml] [--clients 200] [--seconds 60] [--studies 48]
+        [--data-root DATA] [--json OUT]
 
-Starts ``mailnet serve RUN`` on a free port of this machine. So many clients each send one study of the run's test split
-after the other over a connection of their own, now and then without one of its modalities, and every answer is compared
-with what ``Predictor.predict`` says of that study: probabilities to 1e-5, sets exactly. Client and server share the
-machine, so the throughput is that of a server that has less than all of it.
+MODEL is a run, or with --study an exported folder, which is then served without torch. Starts ``mailnet serve MODEL``
+on a free port of this machine. So many clients each send one test study after the other over a connection of their own,
+now and then without one of its modalities, and every answer is compared with what the model's ``predict`` says of that
+study: probabilities to 1e-5, sets exactly. Client and server share the machine, so the throughput is that of a server
+that has less than all of it.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -25,11 +28,12 @@ from typing import Any
 
 import numpy as np
 
-from mailnet.bundle import Predictor, load
+from mailnet.bundle import StudyPredictor
 from mailnet.cli.output import print_table
 from mailnet.data.archives import read_bytes
 from mailnet.data.config import PixelConfig, load_config
 from mailnet.data.manifest import load_manifest
+from mailnet.deploy.runtime import load
 from mailnet.files import write_json
 
 BOUNDARY = "e7a1f0b2"
@@ -40,7 +44,7 @@ PROGRAM = "from mailnet.cli import main; main()"
 class Study:
     """A request as bytes, and the answer that it has to get."""
 
-    def __init__(self, predictor: Predictor, row: Mapping[str, Any], locations: Mapping[str, str]) -> None:
+    def __init__(self, predictor: StudyPredictor, row: Mapping[str, Any], locations: Mapping[str, str]) -> None:
         fields = [(name, f'; filename="{name}"', read_bytes(place)) for name, place in locations.items()]
         if row:
             fields.append(("table", "", json.dumps(row).encode()))
@@ -77,9 +81,9 @@ class Study:
         )
 
 
-def studies_of(run: Path, predictor: Predictor, number: int, data_root: Path | None) -> list[Study]:
-    """Return so many test studies of a run, each once whole and, if it has several, once without a modality."""
-    frame = load_manifest(load_config(run / "study.yaml", data_root=data_root)).frame
+def studies_of(study: Path, predictor: StudyPredictor, number: int, data_root: Path | None) -> list[Study]:
+    """Return so many test studies of a study.yaml, each once whole and, if it has several, once without a modality."""
+    frame = load_manifest(load_config(study, data_root=data_root)).frame
     found: list[Study] = []
     for _, row in frame[frame["split"] == "test"].head(number).iterrows():
         cells = {
@@ -101,20 +105,21 @@ def studies_of(run: Path, predictor: Predictor, number: int, data_root: Path | N
 
 
 @contextmanager
-def service(run: Path, log: Path) -> Iterator[int]:
+def service(model: Path) -> Iterator[int]:
     """Run the service; yields its port."""
-    with log.open("w") as file:
-        command = [sys.executable, "-c", PROGRAM, "serve", str(run), "--port", "0", "--queue", "1024"]
+    with tempfile.NamedTemporaryFile("w") as file:
+        log = Path(file.name)
+        command = [sys.executable, "-c", PROGRAM, "serve", str(model), "--port", "0", "--queue", "1024"]
         process = subprocess.Popen(command, stderr=file)
-    try:
-        while not (found := re.search(r"http://[^ ]+:(\d+)", log.read_text())):
-            if process.poll() is not None:
-                raise SystemExit(log.read_text())
-            time.sleep(0.1)
-        yield int(found[1])
-    finally:
-        process.terminate()
-        process.wait()
+        try:
+            while not (found := re.search(r"http://[^ ]+:(\d+)", log.read_text())):
+                if process.poll() is not None:
+                    raise SystemExit(log.read_text())
+                time.sleep(0.1)
+            yield int(found[1])
+        finally:
+            process.terminate()
+            process.wait()
 
 
 async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> tuple[int, bytes]:
@@ -196,19 +201,19 @@ def measure(port: int, studies: list[Study], clients: int, seconds: float) -> di
 def main() -> None:
     """Read the options, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--study", type=Path, help="Its study.yaml; default the one in the run.")
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--studies", type=int, default=48)
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    studies = studies_of(options.run, load(options.run), options.studies, options.data_root)
-    log = options.run / "service.log"
-    with service(options.run, log) as port:
+    study = options.study or options.model / "study.yaml"
+    studies = studies_of(study, load(options.model), options.studies, options.data_root)
+    with service(options.model) as port:
         result = measure(port, studies, options.clients, options.seconds)
-    log.unlink()
-    result |= {"run": options.run.name, "studies": len(studies)}
+    result |= {"model": options.model.name, "studies": len(studies)}
     if options.json is not None:
         write_json(options.json, result)
     print_table("Service", ["", "value"], [[key, json.dumps(value)] for key, value in result.items()])

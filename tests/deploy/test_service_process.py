@@ -20,12 +20,13 @@ import httpx
 import pytest
 import schemathesis
 import uvicorn
+from exported_folder import write_exported
 from hypothesis import HealthCheck, given, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 from served import colour, grey, run, table
 
 from factory import Command
-from mailnet.bundle import load
+from mailnet.deploy.runtime import load
 from mailnet.deploy.service.app import create_app
 from mailnet.deploy.service.loading import load_models
 from mailnet.deploy.service.settings import Settings
@@ -74,11 +75,13 @@ def events(log: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
 
 
-def test_a_stop_under_load_loses_no_accepted_request(run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("exported", [False, True])
+def test_a_stop_under_load_loses_no_accepted_request(run: Path, tmp_path: Path, exported: bool) -> None:
     log = tmp_path / "log"
+    model = write_exported(run, tmp_path / "exported") if exported else run
     (tmp_path / "ct.png").write_bytes(grey(1))
-    expected = load(run, "cpu").predict({"ct": str(tmp_path / "ct.png"), "age": 50}).as_dicts()[0]["tasks"]
-    with process(run, log) as (served, address):
+    expected = load(model, "cpu").predict({"ct": str(tmp_path / "ct.png"), "age": 50}).as_dicts()[0]["tasks"]
+    with process(model, log) as (served, address):
         url = f"{address}/v1/predict"
 
         def ask(_: int) -> list[dict[str, Any]]:
