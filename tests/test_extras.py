@@ -18,6 +18,7 @@ from mailnet.cli.output import report_error
         ("fastapi", "serve"),
         ("monai", "peers"),
         ("tensorboard", "tensorboard"),
+        ("huggingface_hub.errors", "hub"),
         ("mlflow.entities", "mlflow"),
     ],
 )

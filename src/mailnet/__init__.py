@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mailnet.bundle import Predictor
+    from mailnet.deploy.hub import from_pretrained
     from mailnet.deploy.runtime import load
     from mailnet.estimator import MAILClassifier
     from mailnet.nn import create_model, list_models, register_model
@@ -24,6 +25,7 @@ _HOMES = {
     "ModalitySpec": "mailnet.specs",
     "TaskSpec": "mailnet.specs",
     "load": "mailnet.deploy.runtime",
+    "from_pretrained": "mailnet.deploy.hub",
     "Predictor": "mailnet.bundle",
     "MAILClassifier": "mailnet.estimator",
 }
@@ -34,6 +36,7 @@ __all__ = [
     "Predictor",
     "TaskSpec",
     "create_model",
+    "from_pretrained",
     "list_models",
     "load",
     "register_model",

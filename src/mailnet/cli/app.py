@@ -14,6 +14,7 @@ from mailnet.cli.ensemble import ensemble
 from mailnet.cli.evaluation import evaluate, print_evaluation, run_evaluation
 from mailnet.cli.explain import explain
 from mailnet.cli.export import export
+from mailnet.cli.hub import pull, push
 from mailnet.cli.options import Cache, DataRoot, Json, Overrides, RunPath, SkipBad, StudyPath
 from mailnet.cli.output import print_json, report_error, say
 from mailnet.cli.predict import predict
@@ -282,7 +283,7 @@ def benchmark(
         raise typer.Exit(1)
 
 
-for command in (tune, explain, export, distill, watch, ensemble, attack, corrupt, certify):
+for command in (tune, explain, export, distill, watch, ensemble, attack, corrupt, certify, push, pull):
     app.command()(command)
 app.command()(serve)
 

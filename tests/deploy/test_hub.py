@@ -1,0 +1,153 @@
+"""Models to and from the Hub: the files of a bundle alone, known names alone, and never unasked."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+from fake_hub import COMMIT, REAL, FakeHub, serve_hub
+
+import mailnet as package
+from factory import Command
+from mailnet.bundle.files import FILES
+from mailnet.deploy.hub import plan_push, pull
+from mailnet.errors import ConfigError, RunError
+from runs import MakeRun
+
+NAME = "clinic/lesions"
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> FakeHub:
+    fake = FakeHub()
+    monkeypatch.setattr(huggingface_hub, "HfApi", fake)
+    return fake
+
+
+@pytest.fixture
+def run(make_run: MakeRun) -> Path:
+    """A run with everything of patients that may lie in one."""
+    run = make_run(n=30)
+    for name in ("predictions.parquet", "seen.json", "evaluation.json", "bundle/notes.txt", "bundle/predictions.csv"):
+        (run / name).write_text("patient", encoding="utf-8")
+    return run
+
+
+def sent(run: Path) -> dict[str, bytes]:
+    return {name: (run / "bundle" / name).read_bytes() for name in ("README.md", "config.json", "model.safetensors")}
+
+
+def test_only_the_files_of_the_bundle_are_sent(run: Path, hub: FakeHub, mailnet: Command, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("hf_secret\n", encoding="utf-8")
+    status, out, err = mailnet("push", run, NAME, "--private", "--yes", "--token-file", tmp_path / "token")
+    assert status == 0
+    assert hub.repositories[NAME] == sent(run)
+    assert hub.tokens == ["hf_secret"]
+    assert "hf_secret" not in out + err
+    assert hub.private[NAME]
+    assert out.rstrip().endswith(f"/{NAME}/commit/main")
+    for name, content in sent(run).items():
+        assert name in out
+        assert f"{len(content):,}" in out
+
+
+def test_nothing_is_sent_unasked(run: Path, hub: FakeHub, mailnet: Command) -> None:
+    for arguments in ((), ("--json",)):
+        status, _, err = mailnet("push", run, NAME, *arguments)
+        assert status == 2
+        assert "--yes" in err
+    assert hub.calls == []
+
+
+def test_a_branch_and_json(run: Path, hub: FakeHub, mailnet: Command) -> None:
+    status, out, _ = mailnet("push", run, NAME, "--yes", "--json", "--revision", "second")
+    said = json.loads(out)
+    assert status == 0
+    assert (said["revision"], said["private"], hub.branches) == ("second", False, ["second"])
+    assert said["files"] == {name: len(content) for name, content in sent(run).items()}
+
+
+def test_a_public_repository_is_no_place_for_what_is_private(run: Path, hub: FakeHub, mailnet: Command) -> None:
+    assert mailnet("push", run, NAME, "--yes")[0] == 0
+    hub.repositories[NAME].clear()
+    status, _, err = mailnet("push", run, NAME, "--yes", "--private")
+    assert (status, hub.repositories[NAME]) == (2, {})
+    assert "already and public; nothing was sent" in err
+
+
+def test_what_is_no_model_is_not_sent(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no repository"):
+        plan_push(run, "lesions")
+    (run / "bundle/calibration.json").symlink_to(run / "seen.json")
+    with pytest.raises(RunError, match="is a link"):
+        plan_push(run, NAME)
+    (run / "bundle/calibration.json").unlink()
+    (run / "bundle/model.safetensors").rename(run / "bundle/weights.bin")
+    with pytest.raises(RunError, match="no whole model"):
+        plan_push(run, NAME)
+    (run / "bundle/export.json").write_text('{"file": "model.pt2"}', encoding="utf-8")
+    (run / "bundle/model.pt2").write_bytes(b"")
+    with pytest.raises(RunError, match=r"no whole model.*export as ONNX"):
+        plan_push(run / "bundle", NAME)
+    (run / "bundle/model.onnx").write_bytes(b"graph")
+    assert set(plan_push(run / "bundle", NAME)[1].files) == {"README.md", "config.json", "export.json", "model.onnx"}
+
+
+def test_it_comes_back_as_it_was_and_without_code(run: Path, hub: FakeHub, mailnet: Command, tmp_path: Path) -> None:
+    assert mailnet("push", run, NAME, "--yes")[0] == 0
+    hub.repositories[NAME] |= {"modeling.py": b"evil", "pytorch_model.bin": b"evil", "../up.json": b"evil"}
+    status, out, _ = mailnet("pull", NAME, "--out", tmp_path / "model", "--json")
+    said = json.loads(out)
+    assert status == 0
+    assert said["revision"] == COMMIT
+    assert said["left"] == ["../up.json", "modeling.py", "pytorch_model.bin"]
+    assert {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()} == sent(run)
+    assert package.from_pretrained(tmp_path / "model").tasks == package.load(run).tasks
+    assert not list(tmp_path.glob(".*"))
+    assert mailnet("pull", NAME, "--out", tmp_path / "model")[0] == 2
+
+
+def test_what_is_wrong_there_leaves_nothing_here(run: Path, hub: FakeHub, tmp_path: Path) -> None:
+    hub.create_repo(NAME, private=False, exist_ok=True)
+    files = hub.repositories[NAME]
+    wrong = [
+        ({"config.json": b"{}"}, {}, "no whole model"),
+        (sent(run), {"model.safetensors": 2**40}, "at most"),
+        (sent(run), {"config.json": None}, "does not say how large"),
+        (sent(run), {"config.json": 5}, "not what was announced"),
+        (sent(run) | {"model.safetensors": b"short"}, {}, "cannot be read"),
+        (sent(run) | {"config.json": b"[]"}, {}, "cannot be understood"),
+    ]
+    for content, announced, message in wrong:
+        files.clear()
+        files |= content
+        hub.announced = dict(announced)
+        with pytest.raises(RunError, match=message):
+            pull(NAME, tmp_path / "model")
+        assert not (tmp_path / "model").exists()
+        assert not list(tmp_path.glob(".*"))
+
+
+def test_a_failure_of_the_hub_is_one_line(run: Path, hub: FakeHub, mailnet: Command, tmp_path: Path) -> None:
+    status, _, err = mailnet("pull", NAME, "--out", tmp_path / "model")
+    assert status == 2
+    assert f"{NAME}: the Hub did not do it (KeyError" in err
+    assert "hf auth login" in err
+
+
+def test_the_real_client_fetches_known_names_alone(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve_hub(NAME, {**sent(run), "modeling.py": b"evil"}) as (address, asked):
+        monkeypatch.setattr(huggingface_hub, "HfApi", partial(REAL, endpoint=address))
+        parcel, left = pull(NAME, tmp_path / "model", token="none")
+    assert (parcel.revision, left) == (COMMIT, ["modeling.py"])
+    assert {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()} == sent(run)
+    assert {path.rpartition("/")[2] for path in asked if "/resolve/" in path} == set(sent(run)) <= set(FILES)
+
+
+def test_from_pretrained_downloads_nothing(hub: FakeHub) -> None:
+    with pytest.raises(RunError, match="mailnet pull clinic/lesions --out FOLDER"):
+        package.from_pretrained(NAME)
+    assert hub.tokens == []
