@@ -225,6 +225,18 @@ def test_preview_of_a_volume_keeps_units_and_is_small() -> None:
     assert np.prod(large["shape"]) <= 2**23
 
 
+@pytest.mark.parametrize("kind", [np.int8, np.int16, np.uint16, np.int32])
+def test_preview_keeps_whole_numbers_whole(kind: Any) -> None:
+    most = min(int(np.iinfo(kind).max), 30_000)
+    values = np.linspace(max(int(np.iinfo(kind).min), -30_000), most, 3 * 40 * 1100).astype(kind)
+    section = VolumeConfig.model_validate({"kind": "volume", "percentiles": [1, 99]})
+    small = preview(Scan(values.reshape(3, 1100, 40, 1)), section)
+    assert (small["shape"], small["rescale"][0]) == ([3, 1024, 37], 1)
+    np.testing.assert_allclose([shown(small).min(), shown(small).max()], [values.min(), values.max()], atol=60)
+    same = preview(Scan(values.reshape(30, 40, 110, 1)), section)
+    np.testing.assert_array_equal(shown(same).ravel(), values)
+
+
 def test_preview_turns_bright_low_values_round() -> None:
     values = np.array([[[[0], [100], [255]]] * 3], np.uint8)
     answer = preview(Scan(values, mirror=255.0), ImageConfig(size=(8, 8)))

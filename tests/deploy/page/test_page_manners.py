@@ -58,7 +58,7 @@ def test_errors_say_what_is_wrong_and_what_to_do(opened: Driver, files: Files) -
     expect(opened.view("left").locator(".problem")).to_contain_text("left: is no image that can be read")
     expect(opened.view("left").locator(".problem")).to_contain_text("Send DICOM, PNG, JPEG or TIFF")
     expect(opened.page.locator("#status")).to_have_text(
-        "Left: is no image that can be read. Send DICOM, PNG, JPEG or TIFF."
+        "left: is no image that can be read. Send DICOM, PNG, JPEG or TIFF."
     )
     opened.predict()
     assert "left" not in opened.service.last("/v1/predict").form  # what was refused is not sent again

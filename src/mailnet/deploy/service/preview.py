@@ -122,7 +122,9 @@ def _smaller(values: np.ndarray, volume: bool) -> np.ndarray:
 
     def plane(number: int, channel: int) -> np.ndarray:
         picture = Image.fromarray(np.ascontiguousarray(values[number, ..., channel].astype(kind, copy=False)))
-        return np.asarray(picture.resize(size, Image.Resampling.BILINEAR))
+        small = np.asarray(picture.resize(size, Image.Resampling.BILINEAR))
+        # Whole numbers stay whole: 71 HU rather than 70.8095.
+        return np.rint(small).astype(np.int32) if kind != np.uint8 and values.dtype.kind in "iu" else small
 
     return np.stack([np.stack([plane(int(n), c) for c in range(channels)], axis=-1) for n in chosen])
 
@@ -131,6 +133,8 @@ def _stored(values: np.ndarray) -> tuple[np.ndarray, float, float]:
     """Return values as unsigned integers, with the slope and the intercept that make the values of them."""
     if values.dtype == np.uint8:
         return values, 1.0, 0.0
+    if values.dtype.kind in "iu" and int(values.max()) - (lowest := int(values.min())) <= 2**16 - 1:
+        return np.subtract(values, lowest, dtype=np.int64, casting="unsafe").astype(np.uint16), 1.0, float(lowest)
     values = np.nan_to_num(values.astype(np.float64))
     least, most = float(values.min()), float(values.max())
     if most - least <= 2**16 - 1 and (values == np.rint(values)).all():

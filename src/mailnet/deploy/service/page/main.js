@@ -77,7 +77,7 @@ async function filesChanged(view) {
   } catch (error) {
     if (error.name === "AbortError" || stop.signal.aborted) return;
     view.refuse(error);
-    say(sentences([error.message.startsWith(view.name) ? error.message : `${view.name}: ${error.message}`, error.remedy]));
+    say(`${error.message.startsWith(view.name) ? "" : `${view.name}: `}${error.message}. ${sentences([error.remedy])}`);
   }
 }
 
