@@ -58,6 +58,9 @@ class FakeHub:
 
     def create_commit(self, repo_id: str, operations: list[Any], *, commit_message: str, revision: str) -> Any:
         for one in operations:
+            if isinstance(one, huggingface_hub.CommitOperationDelete):
+                del self.repositories[repo_id][one.path_in_repo]
+                continue
             self.repositories[repo_id][one.path_in_repo] = Path(one.path_or_fileobj).read_bytes()
         return SimpleNamespace(commit_url=f"https://hub.example/{repo_id}/commit/{revision}")
 

@@ -70,6 +70,13 @@ def test_a_branch_and_json(run: Path, hub: FakeHub, mailnet: Command) -> None:
     assert said["files"] == {name: len(content) for name, content in sent(run).items()}
 
 
+def test_nothing_of_a_former_model_stays(run: Path, hub: FakeHub, mailnet: Command) -> None:
+    hub.create_repo(NAME, private=False, exist_ok=True)
+    hub.repositories[NAME] |= {"calibration.json": b"{}", "export.json": b"{}", ".gitattributes": b"theirs"}
+    assert mailnet("push", run, NAME, "--yes")[0] == 0
+    assert hub.repositories[NAME] == {**sent(run), ".gitattributes": b"theirs"}
+
+
 def test_a_public_repository_is_no_place_for_what_is_private(run: Path, hub: FakeHub, mailnet: Command) -> None:
     assert mailnet("push", run, NAME, "--yes")[0] == 0
     hub.repositories[NAME].clear()

@@ -24,7 +24,7 @@ from mailnet.deploy.runtime import load
 from mailnet.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
-    from huggingface_hub import HfApi
+    from huggingface_hub import CommitOperationCopy, HfApi
 
 GRAPH = "model.onnx"
 ALLOWED = (*FILES, FACTS, GRAPH)
@@ -95,6 +95,8 @@ def plan_push(model: str | Path, repository: str, revision: str = "main") -> tup
 def push(folder: Path, parcel: Parcel, *, private: bool, token: str | None = None) -> str:
     """Send what ``plan_push`` said, as one commit, and return its address.
 
+    What a former model left there, and this one has not, such as a calibration of other weights, goes with it.
+
     Args:
         folder: Of ``plan_push``.
         parcel: Likewise.
@@ -104,7 +106,7 @@ def push(folder: Path, parcel: Parcel, *, private: bool, token: str | None = Non
     Raises:
         RunError: The Hub refused, cannot be reached, or would show to all what is to be private.
     """
-    from huggingface_hub import CommitOperationAdd
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     api = _api(token)
     with _explained(parcel.repository):
@@ -113,10 +115,15 @@ def push(folder: Path, parcel: Parcel, *, private: bool, token: str | None = Non
     if private and public:
         remedy = "Choose another name, or make it private on the Hub first"
         raise RunError(f"{parcel.repository} is there already and public; nothing was sent", remedy=remedy)
-    operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=folder / name) for name in parcel.files]
     with _explained(parcel.repository):
         if parcel.revision != "main":
             api.create_branch(parcel.repository, branch=parcel.revision, exist_ok=True)
+        there = {file.rfilename for file in api.model_info(parcel.repository, revision=parcel.revision).siblings or []}
+        stale = [name for name in ALLOWED if name in there and name not in parcel.files]
+        operations: list[CommitOperationAdd | CommitOperationCopy | CommitOperationDelete] = [
+            CommitOperationAdd(path_in_repo=name, path_or_fileobj=folder / name) for name in parcel.files
+        ]
+        operations += [CommitOperationDelete(path_in_repo=name) for name in stale]
         commit = api.create_commit(
             parcel.repository, operations, commit_message="mailnet push", revision=parcel.revision
         )
