@@ -26,7 +26,34 @@ from mailnet.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from mailnet.data.dicom.owner import Owner
 
-Studies = str | Path | pd.DataFrame | Mapping[str, Any] | Items
+
+@dataclass(frozen=True)
+class StudyTable:
+    """A table of studies as read from disk, or some rows of it.
+
+    Args:
+        frame: The rows, with the column ``FOLDER`` of ``read_sources``.
+        root: Folder that paths may not leave.
+        file: The table.
+        id_column: Column of the identifiers.
+        first: Rows before the first one, so that ``row N`` counts as in the whole table.
+    """
+
+    frame: pd.DataFrame
+    root: Path
+    file: Path
+    id_column: str | None = None
+    first: int = 0
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def take(self, rows: range) -> StudyTable:
+        """Return some rows, one after the other."""
+        return replace(self, frame=self.frame.iloc[rows.start : rows.stop], first=self.first + rows.start)
+
+
+Studies = str | Path | StudyTable | pd.DataFrame | Mapping[str, Any] | Items
 
 
 @dataclass(frozen=True)
@@ -142,9 +169,9 @@ def gather(
 
     Args:
         studies: Path of a CSV or Parquet table, whose paths are relative to it, or of a study.yaml, whose tables are
-            read as it says; or a DataFrame, a dict, several or a data set of them, whose paths are relative to the data
-            root, else to the working folder. Keys are columns as in training. An image is a path, an array (H, W),
-            (H, W, C) and so on, or a tensor (C, H, W) or (C, D, H, W).
+            read as it says; or what ``read_studies`` gave of one; or a DataFrame, a dict, several or a data set of
+            them, whose paths are relative to the data root, else to the working folder. Keys are columns as in
+            training. An image is a path, an array (H, W), (H, W, C) and so on, or a tensor (C, H, W) or (C, D, H, W).
         preprocessing: The modalities.
         data_root: Folder that paths may not leave; default the table's own folder, or for studies in memory any.
         id_column: Column of the identifiers, used where it is given.
@@ -154,19 +181,16 @@ def gather(
         ConfigError: It draws random numbers, or the studies lie in a file.
         DataError: The table cannot be read, or has no column of any modality.
     """
-    if isinstance(studies, (str, Path)):
+    if isinstance(studies, (str, Path, StudyTable)):
         if prepared_by is not None:
-            raise ConfigError("'prepare' takes studies in memory", file=studies, remedy="Read the table with pandas")
-        file = Path(studies).resolve()
-        if file.suffix in (".yaml", ".yml"):
-            config = load_config(file, data_root=data_root)
-            root, frame, id_column = config.root, read_sources(config), config.id or id_column
-        else:
-            root = Path(data_root).resolve() if data_root is not None else _folder(file)
-            frame = read_source(ManifestSource(table=str(file)), Locator(root))
-        folders = [str(folder) for folder in frame.pop(FOLDER)]
-        cells = {str(column): list(frame[column]) for column in frame.columns}
-        return _requests(cells, folders, Locator(root), preprocessing, id_column, str(studies))
+            file = studies.file if isinstance(studies, StudyTable) else studies
+            raise ConfigError("'prepare' takes studies in memory", file=file, remedy="Read the table with pandas")
+        table = studies if isinstance(studies, StudyTable) else read_studies(studies, data_root, id_column)
+        cells = {str(column): list(table.frame[column]) for column in table.frame.columns if column != FOLDER}
+        folders = [str(folder) for folder in table.frame[FOLDER]]
+        return _requests(
+            cells, folders, Locator(table.root), preprocessing, table.id_column, str(table.file), table.first
+        )
     if isinstance(studies, pd.DataFrame) and prepared_by is None:
         cells = {str(column): list(studies[column]) for column in studies.columns}
         count = len(studies)
@@ -175,6 +199,25 @@ def gather(
     base = Path.cwd() if data_root is None else Path(data_root).resolve()
     locator = Locator(Path(base.anchor) if data_root is None else base)
     return _requests(cells, [str(base)] * count, locator, preprocessing, id_column, None)
+
+
+def read_studies(studies: str | Path, data_root: str | Path | None = None, id_column: str | None = None) -> StudyTable:
+    """Read a table of studies, or the tables of a study.yaml.
+
+    Args:
+        studies: As of ``gather``.
+        data_root: As of ``gather``.
+        id_column: As of ``gather``.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    file = Path(studies).resolve()
+    if file.suffix in (".yaml", ".yml"):
+        config = load_config(file, data_root=data_root)
+        return StudyTable(read_sources(config), config.root, file, config.id or id_column)
+    root = Path(data_root).resolve() if data_root is not None else _folder(file)
+    return StudyTable(read_source(ManifestSource(table=str(file)), Locator(root)), root, file, id_column)
 
 
 def _folder(file: Path) -> Path:
@@ -189,6 +232,7 @@ def _requests(
     preprocessing: Mapping[str, ModalityConfig],
     id_column: str | None,
     file: str | None,
+    first: int = 0,
 ) -> Requests:
     wanted: list[str] = []
     for name, section in preprocessing.items():
@@ -202,7 +246,7 @@ def _requests(
             remedy=nearest(wanted[0], cells) or "Name the columns as in training",
         )
     given = cells.get(id_column or "id") or cells.get("id")
-    ids = [cell_text(value) or f"row {row}" for row, value in enumerate(given or [""] * len(folders), start=1)]
+    ids = [cell_text(value) or f"row {row}" for row, value in enumerate(given or [""] * len(folders), first + 1)]
     counts = [
         [_planes(_cell(cells, section.column or name, row), section, locator, folders[row]) for row in range(len(ids))]
         for name, section in preprocessing.items()

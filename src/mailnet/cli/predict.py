@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mailnet.cli.options import DataRoot, Device, Json, SkipBad
 from mailnet.cli.output import print_json, say
+
+if TYPE_CHECKING:
+    from mailnet.bundle.parts import Share
 
 
 def predict(
@@ -19,7 +23,20 @@ def predict(
         typer.Argument(help="CSV, Parquet or Excel with the study's columns, or a study.yaml.", show_default=False),
     ],
     out: Annotated[
-        Path | None, typer.Option(help="CSV or Parquet file; default stdout as CSV.", show_default=False)
+        Path | None,
+        typer.Option(help="CSV or Parquet file, with --parts a folder; default stdout as CSV.", show_default=False),
+    ] = None,
+    parts: Annotated[
+        int | None,
+        typer.Option(
+            help="Rows of a part: --out is a folder of Parquet files that several processes may fill, and that goes "
+            "on where it was.",
+            min=1,
+            show_default=False,
+        ),
+    ] = None,
+    share: Annotated[
+        str | None, typer.Option(help="I/N: the parts of process I of N, I from 0.", show_default=False)
     ] = None,
     without: Annotated[list[str] | None, typer.Option(help="Modality to treat as absent.")] = None,
     uncertainty: Annotated[
@@ -40,6 +57,14 @@ def predict(
     from mailnet.errors import ConfigError
     from mailnet.files import replacing
 
+    if parts is not None:
+        _predict_parts(
+            model, manifest, out, parts, share, without or [], draws if uncertainty else None, data_root, skip_bad,
+            device, as_json,
+        )  # fmt: skip
+        return
+    if share is not None:
+        raise ConfigError("--share needs --parts", remedy="Say how many rows a part has, for example --parts 4096")
     if out is not None and out.suffix not in (".csv", ".parquet"):
         raise ConfigError("is neither .csv nor .parquet", file=out, remedy="Rename it; JSON goes to stdout with --json")
     predictions = load(model, device=device).predict(
@@ -67,3 +92,58 @@ def predict(
         say(f"Of {odd} of {len(predictions)} studies something is odd: see 'warnings'")
     for problem in predictions.bad:
         say(f"Left out: {problem}")
+
+
+def _predict_parts(
+    model: Path,
+    manifest: Path,
+    out: Path | None,
+    size: int,
+    share: str | None,
+    without: list[str],
+    draws: int | None,
+    data_root: Path | None,
+    skip_bad: bool,
+    device: str,
+    as_json: bool,
+) -> None:
+    from mailnet.bundle.parts import predict_parts
+    from mailnet.bundle.requests import read_studies
+    from mailnet.deploy.runtime import load
+    from mailnet.errors import ConfigError
+
+    if out is None:
+        raise ConfigError("--parts needs a folder for the parts", remedy="Name it with --out")
+    mine = _share(share)
+    predictor = load(model, device=device)
+    table = read_studies(manifest, data_root, predictor.facts.id_column)
+    done = predict_parts(
+        predictor, table, out, model=_digest(model), size=size, share=mine, without=without, skip_bad=skip_bad,
+        draws=draws, say=say,
+    )  # fmt: skip
+    say(f"{done.there} of {done.parts} parts of {len(table)} rows are in {out}, {done.made} made now")
+    if done.bad:
+        say(f"{done.bad} studies were left out, see _bad-*.json there")
+    if as_json:
+        print_json({"out": str(out), "rows": len(table), **asdict(done)})
+
+
+def _share(text: str | None) -> Share:
+    from mailnet.bundle.parts import Share
+    from mailnet.errors import ConfigError
+
+    try:
+        index, count = (0, 1) if text is None else map(int, text.split("/"))
+        return Share(index, count)
+    except ValueError:
+        raise ConfigError(
+            f"--share '{text}' is not I/N with I from 0 to N - 1", remedy="The first of four processes is 0/4"
+        ) from None
+
+
+def _digest(model: Path) -> str:
+    from mailnet.bundle import find_bundle
+    from mailnet.bundle.parts import digest_model
+    from mailnet.deploy.layout import FACTS
+
+    return digest_model(model if (model / FACTS).is_file() else find_bundle(model))

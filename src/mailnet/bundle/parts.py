@@ -1,0 +1,174 @@
+"""Predictions of a large table in parts, which any number of processes and machines make together.
+
+A part is some rows of the table and a Parquet file of its own, which gets its name when it is whole. So each study is
+in the folder once, whoever is killed when: who comes again makes the parts that are missing. The folder is one Parquet
+data set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import mailnet
+from mailnet.bundle.asking import StudyPredictor
+from mailnet.bundle.requests import StudyTable
+from mailnet.data.sources import FOLDER
+from mailnet.errors import RunError
+from mailnet.files import read_json, read_part, replacing, write_json
+
+FORMAT = 1
+PLAN = "_plan.json"  # readers of Parquet data sets pass over names that begin with _
+
+
+@dataclass(frozen=True)
+class Share:
+    """The parts of one of several processes: those whose number leaves ``index`` when divided by ``count``.
+
+    Raises:
+        ValueError: An index that is not below the count.
+    """
+
+    index: int = 0
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < self.count:
+            raise ValueError(f"a share is I/N with I from 0 to N - 1, got {self.index}/{self.count}")
+
+    def of(self, parts: int) -> range:
+        return range(self.index, parts, self.count)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What lies in the folder once a process has done its share.
+
+    Args:
+        parts: Parts of the whole table.
+        there: Those that lie in the folder.
+        made: Those that this process made.
+        bad: Studies that could not be read in the parts of this process, made now or before.
+    """
+
+    parts: int
+    there: int
+    made: int
+    bad: int
+
+
+def predict_parts(
+    predictor: StudyPredictor,
+    table: StudyTable,
+    folder: str | Path,
+    *,
+    model: str,
+    size: int = 4096,
+    share: Share | None = None,
+    without: Sequence[str] = (),
+    skip_bad: bool = False,
+    draws: int | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Parts:
+    """Predict the parts of a share that are missing, a Parquet file each.
+
+    Args:
+        predictor: The model.
+        table: Of ``read_studies``.
+        folder: Where the parts are, on a disk that all processes see.
+        model: Digest of the model's files: parts of two models do not go into one folder.
+        size: Rows of a part.
+        share: Of this process; default all parts.
+        without: As of ``StudyPredictor.predict``.
+        skip_bad: Leave studies that cannot be read out, and list them in ``_bad-NNNNNN.json`` beside their part.
+        draws: As of ``StudyPredictor.predict``.
+        say: Is told what has been done.
+
+    Raises:
+        DataError: A study cannot be read; parts before it stay.
+        RunError: The folder holds parts of something else, or cannot be written.
+        ValueError: A size below 1.
+    """
+    if size < 1:
+        raise ValueError(f"a part needs at least one row, got {size}")
+    out = Path(folder)
+    parts = -(-len(table) // size)
+    width = max(len(str(parts - 1)), 6)
+    _begin(out, _plan(table, model, size, without, skip_bad, draws))
+    mine = (share or Share()).of(parts)
+    missing = [number for number in mine if not _file(out, number, width).is_file()]
+    for done, number in enumerate(missing, start=1):
+        rows = range(number * size, min((number + 1) * size, len(table)))
+        predictions = predictor.predict(table.take(rows), without=without, skip_bad=skip_bad, draws=draws)
+        if predictions.bad:
+            write_json(out / f"_bad-{number:0{width}}.json", [problem.as_dict() for problem in predictions.bad])
+        with replacing(_file(out, number, width)) as temporary:
+            predictions.to_frame().to_parquet(temporary)
+        say(f"part {number}: {len(predictions)} studies; {done} of {len(missing)} parts")
+    bad = sum(len(read_json(file)) for file in out.glob("_bad-*.json") if _number(file) in mine)
+    there = sum(_file(out, number, width).is_file() for number in range(parts))
+    return Parts(parts, there, len(missing), bad)
+
+
+def digest_model(folder: str | Path) -> str:
+    """Return the digest of all files of a bundle or an exported folder that its answers depend on."""
+    found = hashlib.sha256()
+    for file in sorted(Path(folder).iterdir()):
+        if file.is_file() and file.suffix in (".json", ".safetensors", ".onnx", ".pt2"):
+            found.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
+    return found.hexdigest()
+
+
+def _file(out: Path, number: int, width: int) -> Path:
+    return out / f"part-{number:0{width}}.parquet"
+
+
+def _number(file: Path) -> int:
+    return int(file.stem.rpartition("-")[2])
+
+
+def _plan(
+    table: StudyTable, model: str, size: int, without: Sequence[str], skip_bad: bool, draws: int | None
+) -> dict[str, Any]:
+    """What must be the same for all parts, without a name of the table, which may be a patient's."""
+    # Without the folder, under which another machine may see the same files.
+    frame = table.frame.drop(columns=FOLDER)
+    cells = hashlib.sha256("\0".join(frame.columns).encode())
+    cells.update(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
+    asked = {"without": sorted(without), "skip_bad": skip_bad, "draws": draws}
+    return {
+        "format": FORMAT,
+        "mailnet": mailnet.__version__,
+        "model": model,
+        "table": cells.hexdigest(),
+        "studies": len(table),
+        "part_size": size,
+        **asked,
+    }
+
+
+def _planned(out: Path) -> bool:
+    return (out / PLAN).is_file()
+
+
+def _begin(out: Path, plan: dict[str, Any]) -> None:
+    if out.exists() and not out.is_dir():
+        raise RunError("is a file; parts need a folder", file=out, remedy="Choose another --out")
+    known = read_part(out / PLAN, FORMAT)
+    if known is None:
+        # Others may have begun in this moment, and written the same plan.
+        if out.is_dir() and any(not file.name.startswith((".", PLAN)) for file in out.iterdir()) and not _planned(out):
+            raise RunError("holds something else", file=out, remedy="Choose an empty folder for --out")
+        write_json(out / PLAN, plan)
+        known = plan
+    if other := [key for key in plan if key not in ("mailnet", "format") and known.get(key) != plan[key]]:
+        raise RunError(
+            f"holds parts of another command: its {' and '.join(other)} differ",
+            file=out,
+            remedy="Choose another --out, or give the same model, table and options",
+        )
