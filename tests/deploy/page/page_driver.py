@@ -31,6 +31,8 @@ class Driver:
     def __init__(self, page: Page, service: Service) -> None:
         self.page, self.service = page, service
         self._forget()
+        # From the start: a dialog that comes while the browser is only being told of the first listener is lost.
+        page.on("filechooser", lambda _: None)
         page.on("console", self._console)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("request", self._request)
