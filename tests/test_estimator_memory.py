@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import yaml
 from monai.data import Dataset
 from monai.transforms import Compose, RandFlipd, RandGaussianNoised, ScaleIntensityRanged
-from PIL import Image
 
 import mailnet
 from mailnet import MAILClassifier
@@ -86,31 +82,3 @@ def test_tensors_and_arrays_are_one(classifier: MAILClassifier) -> None:
     np.testing.assert_allclose(
         with_range.fit(patients, labels).predict_proba(arrays), fitted.predict_proba(several), atol=1e-5
     )
-
-
-def test_the_examples_of_the_documentation_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (Path(__file__).resolve().parent.parent / "docs" / "data.md").read_text(encoding="utf-8")
-    section = text.split("## Studies in memory, and MONAI", 1)[1].split("\n## ", 1)[0]
-    examples = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
-    assert len(examples) == 2
-    monkeypatch.chdir(tmp_path)
-    several = []
-    for i in range(12):
-        Image.fromarray(np.full((20, 24), 10 * i + 5, np.uint8)).save(tmp_path / f"{i}.png")
-        several.append({"ct": f"{i}.png", "label": i % 2, "patient": f"p{i // 2}"})
-    values = {
-        "name": "mine",
-        "manifest": [],
-        "group": "patient",
-        "split": {"train": 0.8, "val": 0.2, "test": 0},
-        "modalities": {"ct": {"size": 32}},
-        "tasks": {"label": {"kind": "binary", "classes": [0, 1]}},
-        "model": {"options": {"width": "nano"}},
-        "train": {"epochs": 1},
-    }
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
-    names: dict[str, Any] = {"studies": several, "others": several[:3]}
-    for example in examples:
-        exec(example.replace('"epochs": 30', '"epochs": 1'), names)
-    assert len(names["classifier"].predict(several[:3])) == 3
-    assert (tmp_path / "runs" / "mine" / "bundle").is_dir()
