@@ -37,7 +37,8 @@ from mailnet.deploy.service.settings import Settings
 from mailnet.nn.batch import Batch
 from mailnet.specs import ModalitySpec, TaskSpec
 
-USAGE = ("README.md", "docs/index.md", "docs/trust.md", "docs/robustness.md", "docs/damage.md", "docs/deploy.md")
+USAGE = ("README.md", *(f"docs/{name}.md" for name in ("index", "own", "trust", "robustness", "damage", "deploy")))
+BEGINNINGS = USAGE[:3]  # pages that train the run themselves
 ENDLESS = ("serve", "watch")
 SLOW = ("int8", "torch", "--noise")  # exports, of which the first of the page is made
 ELSEWHERE = ("DATA", "PREPARED", "examples/", "benchmarks/")  # words that begin so are of data of others
@@ -167,7 +168,7 @@ def _own(block: list[Piece]) -> list[Piece]:
 
 @pytest.mark.parametrize("page", USAGE)
 def test_commands_do_what_the_page_says(page: str, place: Path, mailnet: Command) -> None:
-    if page in ("README.md", "docs/index.md"):  # these begin with nothing
+    if page in BEGINNINGS:
         shutil.rmtree(place / "runs/mystudy")
     done = 0
     for piece in usable(page):
