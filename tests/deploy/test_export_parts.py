@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from mailnet.deploy.export.calibration import Calibration
+from mailnet.deploy.export.combinations import code_of, combinations_of
 from mailnet.deploy.export.fold import operations, simplify, unfolded
-from mailnet.deploy.export.noise import code_of, combinations_of
 from mailnet.deploy.export.program import read_program, refuse_pickles, write_program
 from mailnet.errors import RunError
 from mailnet.trust.calibration import Calibrator

@@ -19,6 +19,7 @@ from mailnet.data.config import dump_config, load_config
 from mailnet.data.study import StudyData, load_study
 from mailnet.deploy.export import export_run, half, measure, onnx_file, quantise, read_program
 from mailnet.deploy.export import run as job
+from mailnet.deploy.export.choices import refusal_of
 from mailnet.deploy.export.onnx_file import Session
 from mailnet.deploy.export.program import Exported, trace
 from mailnet.deploy.export.studies import Studies, answer_of_program
@@ -186,25 +187,66 @@ def test_a_wrong_answer_is_refused_and_leaves_nothing(
 
 
 def test_int8_that_loses_accuracy_is_refused_and_the_rest_written(
-    at_once: dict[str, Any], onnx: tuple[Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    at_once: dict[str, Any],
+    onnx: tuple[Path, Any],
+    mailnet: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made = onnx[0] / "int8" / "model.onnx"
     monkeypatch.setattr(
         quantise, "quantise", lambda source, target, studies, advance: dict(at=shutil.copyfile(made, target).name)
     )
     monkeypatch.setattr(measure, "loss", lambda before, after: 0.0061)
-    options = {**at_once, "out": tmp_path / "out", "precisions": ("fp32", "int8")}
-    with pytest.raises(RunError, match=r"int8 loses 0\.61 points .* on the test studies, .*; written were fp32"):
-        export_run(**options)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["fp32"]
-    export_run(**options, accept_loss=True)
-    assert sorted(path.name for path in tmp_path.rglob("export.json")) == ["export.json"] * 2
+    monkeypatch.setattr(measure.latencies, "__defaults__", (RUN["rounds"],))
+    out = tmp_path / "out"
+    command = ["export", at_once["run"], "--out", out, "--cache", at_once["cache"], "--precision", "int8"]
+    status, _, err = mailnet(*command, "--precision", "fp32")
+    assert status == 2
+    assert "int8 loses 0.61 points of balanced accuracy on the test studies, more than 0.5; written were fp32" in err
+    assert "Give --accept-loss" in err
+    assert [path.name for path in out.iterdir()] == ["fp32"]
+    shutil.rmtree(out)
+    status, _, err = mailnet(*command, "--accept-loss")
+    assert status == 0, err
+    facts = json.loads((out / "export.json").read_text())
+    assert (facts["kind"], facts["table"][1]["loss"]) == ("int8", 0.0061)  # what was accepted is told
 
 
 def test_loss_is_that_of_the_worst_task() -> None:
     before = {"a": {"balanced_accuracy": 0.8}, "b": {"balanced_accuracy": 0.7}, "c": {"balanced_accuracy": None}}
     after = {"a": {"balanced_accuracy": 0.9}, "b": {"balanced_accuracy": 0.69}, "c": {"balanced_accuracy": None}}
     assert measure.loss(before, after) == pytest.approx(0.01)
+    assert measure.loss({"c": before["c"]}, {"c": after["c"]}) is None
+
+
+@pytest.mark.parametrize(
+    ("loss", "why"),
+    [
+        (-0.2, None),
+        (0.005, None),
+        (0.0051, "int8 loses 0.51 points"),
+        (None, "is not known, since the val studies have"),
+    ],
+)
+def test_int8_is_judged_by_what_it_loses(loss: float | None, why: str | None) -> None:
+    rows: list[dict[str, Any]] = [{"model": "original"}, {"model": "bf16", "loss": 0.3, "split": "val"}]
+    assert refusal_of(rows) is None
+    found = refusal_of([*rows, {"model": "int8", "loss": loss, "split": "val"}])
+    assert found is None if why is None else why in str(found)
+
+
+@pytest.mark.parametrize(("val", "test"), [(0.0, 1.0), (1.0, 0.0)])
+def test_other_studies_must_be_of_validation_and_need_not_be_of_test(
+    at_once: dict[str, Any], tmp_path: Path, val: float, test: float
+) -> None:
+    study = write_study(tmp_path / "other", n=30, split={"train": 0.0, "val": val, "test": test})
+    if val == 0:
+        with pytest.raises(ConfigError, match="no validation studies to verify an export on"):
+            export_run(out=tmp_path / "out", study=study, **at_once)
+        return
+    table = export_run(out=tmp_path / "out", study=study, **at_once)["table"]
+    assert {(row["split"], row["n"]) for row in table} == {("val", 30)}
 
 
 @pytest.mark.parametrize(

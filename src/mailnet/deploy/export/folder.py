@@ -62,3 +62,10 @@ def publish(made: Path, bundle: Path, folder: Path, facts: Mapping[str, Any]) ->
         folder.rename(old)
     made.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def clear_files(folder: Path) -> None:
+    """Delete the files of an earlier export, so that folders of precisions can lie in its place."""
+    for file in folder.iterdir():
+        if file.is_file():
+            file.unlink()

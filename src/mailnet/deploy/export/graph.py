@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from mailnet.bundle import Bundle
 from mailnet.deploy.export.calibration import Calibration
-from mailnet.deploy.export.noise import Pass, code_of, freeze_draws, restart_draws
+from mailnet.deploy.export.combinations import Pass, code_of
+from mailnet.deploy.export.noise import freeze_draws, restart_draws
 from mailnet.nn.heads import probabilities
 from mailnet.nn.layers import key
 from mailnet.nn.noise import NoiseMode, get_noise, set_noise

@@ -44,10 +44,10 @@ def original_accuracy(studies: Studies, passes: Passes, bundle: Bundle) -> dict[
     return accuracy(studies, raw if bundle.reliability is None else bundle.reliability.calibrate(raw))
 
 
-def loss(before: Mapping[str, Any], after: Mapping[str, Any]) -> float:
-    """Return the most balanced accuracy that any task loses, negative where all gain."""
+def loss(before: Mapping[str, Any], after: Mapping[str, Any]) -> float | None:
+    """Return the most balanced accuracy that any task loses, negative where all gain, None where none has any."""
     pairs = [(before[task]["balanced_accuracy"], after[task]["balanced_accuracy"]) for task in before]
-    return max((b - a for b, a in pairs if a is not None and b is not None), default=0.0)
+    return max((b - a for b, a in pairs if a is not None and b is not None), default=None)
 
 
 def latencies(
