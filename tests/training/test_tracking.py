@@ -24,6 +24,7 @@ from mailnet.training import TrainResult, train, trainer
 from mailnet.training.progress import Progress
 from mailnet.training.run import open_run, read_history
 from mailnet.training.tracking import Tracking, local_store, require_trackers, tracking
+from mailnet.training.tracking.tensorboard import TensorBoard
 from mailnet.training.tracking.tracking import Tracker, epoch_figures
 
 Figures = dict[int, dict[str, float]]  # epoch -> name -> value
@@ -143,6 +144,20 @@ def test_a_run_that_goes_on_logs_each_epoch_once(
     assert_same(found, expected(result))
     assert (finished.info.status, finished.info.run_id) == ("FINISHED", ended.info.run_id)
     assert not (run / "mlruns").exists()
+
+
+def test_an_epoch_that_a_kill_cut_off_is_written_again(tmp_path: Path) -> None:
+    figures = {epoch: {"learning_rate": 0.1, "val/loss": 1 / epoch} for epoch in (1, 2)}
+    files = TensorBoard(tmp_path / "tensorboard")
+    for epoch, values in figures.items():
+        files.log(epoch, values)
+    (path,) = (tmp_path / "tensorboard").iterdir()
+    os.truncate(path, path.stat().st_size - 5)
+    again = TensorBoard(tmp_path / "tensorboard")
+    assert again.logged() == {1}
+    again.log(2, figures[2])
+    again.stop(True)
+    assert_same(in_tensorboard(tmp_path)[0], figures)
 
 
 class Forgetful:
