@@ -17,8 +17,9 @@ import torch
 
 from factory import Command
 from mailnet.bundle import Predictor, load, save_bundle
-from mailnet.bundle.parts import Share, digest_model, predict_parts
+from mailnet.bundle.parts import digest_model, predict_parts
 from mailnet.bundle.requests import read_studies
+from mailnet.bundle.share import Share
 from mailnet.data.config import load_config
 from mailnet.data.study import load_study
 from mailnet.errors import DataError, RunError
@@ -154,7 +155,8 @@ def test_killed_and_begun_again_each_study_is_there_once(made: tuple[Path, Path]
     # A model that needs no torch, so that the processes start quickly; what is asked of it here is the same.
     script = (
         "import sys, time\n"
-        "from mailnet.bundle.parts import Share, predict_parts\n"
+        "from mailnet.bundle.parts import predict_parts\n"
+        "from mailnet.bundle.share import Share\n"
         "from mailnet.bundle.requests import gather, read_studies\n"
         "from mailnet.data.config import load_config\n"
         "class Model:\n"

@@ -18,31 +18,13 @@ import pandas as pd
 import mailnet
 from mailnet.bundle.asking import StudyPredictor
 from mailnet.bundle.requests import StudyTable
+from mailnet.bundle.share import Share
 from mailnet.data.sources import FOLDER
 from mailnet.errors import RunError
 from mailnet.files import read_json, read_part, replacing, write_json
 
 FORMAT = 1
 PLAN = "_plan.json"  # readers of Parquet data sets pass over names that begin with _
-
-
-@dataclass(frozen=True)
-class Share:
-    """The parts of one of several processes: those whose number leaves ``index`` when divided by ``count``.
-
-    Raises:
-        ValueError: An index that is not below the count.
-    """
-
-    index: int = 0
-    count: int = 1
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.index < self.count:
-            raise ValueError(f"a share is I/N with I from 0 to N - 1, got {self.index}/{self.count}")
-
-    def of(self, parts: int) -> range:
-        return range(self.index, parts, self.count)
 
 
 @dataclass(frozen=True)
@@ -100,7 +82,7 @@ def predict_parts(
     parts = -(-len(table) // size)
     width = max(len(str(parts - 1)), 6)
     _begin(out, _plan(table, model, size, without, skip_bad, draws))
-    mine = (share or Share()).of(parts)
+    mine = [number for number in range(parts) if share is None or number in share]
     missing = [number for number in mine if not _file(out, number, width).is_file()]
     for done, number in enumerate(missing, start=1):
         rows = range(number * size, min((number + 1) * size, len(table)))

@@ -19,4 +19,10 @@ Overrides = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable studies out and list them.")]
 Cache = Annotated[Path | None, typer.Option(help="Folder of decoded images.", show_default=False)]
+ShareOption = Annotated[
+    str | None,
+    typer.Option(
+        "--share", help="I/N: the part of process I of N, I from 0; they share the folder.", show_default=False
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]

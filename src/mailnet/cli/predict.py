@@ -5,15 +5,12 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from mailnet.cli.options import DataRoot, Device, Json, SkipBad
+from mailnet.cli.options import DataRoot, Device, Json, ShareOption, SkipBad
 from mailnet.cli.output import print_json, say
-
-if TYPE_CHECKING:
-    from mailnet.bundle.parts import Share
 
 
 def predict(
@@ -35,9 +32,7 @@ def predict(
             show_default=False,
         ),
     ] = None,
-    share: Annotated[
-        str | None, typer.Option(help="I/N: the parts of process I of N, I from 0.", show_default=False)
-    ] = None,
+    share: ShareOption = None,
     without: Annotated[list[str] | None, typer.Option(help="Modality to treat as absent.")] = None,
     uncertainty: Annotated[
         bool,
@@ -109,16 +104,18 @@ def _predict_parts(
 ) -> None:
     from mailnet.bundle.parts import predict_parts
     from mailnet.bundle.requests import read_studies
+    from mailnet.bundle.share import parse_share
     from mailnet.deploy.runtime import load
     from mailnet.errors import ConfigError
 
     if out is None:
         raise ConfigError("--parts needs a folder for the parts", remedy="Name it with --out")
-    mine = _share(share)
+    mine = None if share is None else parse_share(share)
     predictor = load(model, device=device)
     table = read_studies(manifest, data_root, predictor.facts.id_column)
     done = predict_parts(
-        predictor, table, out, model=_digest(model), size=size, share=mine, without=without, skip_bad=skip_bad,
+        predictor, table, out, model=_digest(model), size=size,
+        share=mine, without=without, skip_bad=skip_bad,
         draws=draws, say=say,
     )  # fmt: skip
     say(f"{done.there} of {done.parts} parts of {len(table)} rows are in {out}, {done.made} made now")
@@ -126,19 +123,6 @@ def _predict_parts(
         say(f"{done.bad} studies were left out, see _bad-*.json there")
     if as_json:
         print_json({"out": str(out), "rows": len(table), **asdict(done)})
-
-
-def _share(text: str | None) -> Share:
-    from mailnet.bundle.parts import Share
-    from mailnet.errors import ConfigError
-
-    try:
-        index, count = (0, 1) if text is None else map(int, text.split("/"))
-        return Share(index, count)
-    except ValueError:
-        raise ConfigError(
-            f"--share '{text}' is not I/N with I from 0 to N - 1", remedy="The first of four processes is 0/4"
-        ) from None
 
 
 def _digest(model: Path) -> str:

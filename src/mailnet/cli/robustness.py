@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mailnet.cli.options import Cache, DataRoot, Device, Json, RunPath, SkipBad
+from mailnet.cli.options import Cache, DataRoot, Device, Json, RunPath, ShareOption, SkipBad
 from mailnet.cli.output import print_json, say
 
 
@@ -75,13 +75,19 @@ def attack(
     batch_size: Annotated[int, typer.Option(help="Studies at a time.")] = 128,
     seed: Annotated[int, typer.Option(help="Of the attacks and the choice of studies.")] = 0,
     i_know: Annotated[bool, typer.Option("--i-know", help="Run a suite that does not fit the network.")] = False,
+    share: ShareOption = None,
     data_root: DataRoot = None,
     skip_bad: SkipBad = False,
     cache: Cache = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Attack a run's studies and write the result card; given again after a stop, it goes on where it was."""
+    """Attack a run's studies and write the result card; given again after a stop, it goes on where it was.
+
+    With --share a process attacks its share of the batches; when all have ended, the same command without it writes the
+    card.
+    """
+    from mailnet.bundle.share import parse_share
     from mailnet.cli.attack import print_attack, read_levels, read_tables
     from mailnet.robustness.attack.measure import measure_robustness
 
@@ -91,11 +97,11 @@ def attack(
         each_modality=each_modality, tasks=task or None, together=together, studies=studies, modes=modes,
         max_draws=max_draws, repeats=repeats, batch_size=batch_size, seed=seed, audit=audit, sources=source or (),
         straight_through=straight_through, i_know=i_know, out=out, data_root=data_root,
-        skip_bad=skip_bad, cache=cache, device=device, say=say,
+        skip_bad=skip_bad, cache=cache, device=device, say=say, share=None if share is None else parse_share(share),
     )  # fmt: skip
     if as_json:
         print_json(card)
-    else:
+    elif card:
         print_attack(card, run if out is None else out)
 
 

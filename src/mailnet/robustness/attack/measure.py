@@ -12,6 +12,7 @@ from typing import Any
 import mailnet
 from mailnet.attacks import Threat
 from mailnet.bundle import load
+from mailnet.bundle.share import Share
 from mailnet.data.config.base import radius_text
 from mailnet.data.progress import progress
 from mailnet.errors import ConfigError
@@ -71,6 +72,7 @@ def measure_robustness(
     cache: str | Path | None = None,
     device: str = "auto",
     redraws: bool = False,
+    share: Share | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Attack the studies of a run and write ``robustness.json``; given again after a stop, it goes on where it was.
@@ -108,10 +110,12 @@ def measure_robustness(
         cache: Folder of decoded images.
         device: As ``mailnet.bundle.load`` takes it.
         redraws: Also give the draws of the intervals, by which networks are compared in pairs.
+        share: Of this process, where several attack batches of the studies at once. None of them writes the card: the
+            same command without a share does, of what they have found.
         say: Called with a line for the user.
 
     Returns:
-        The card; no identifier of a study is in it. ``docs/robustness.md`` explains its keys.
+        The card; no identifier of a study is in it. ``docs/robustness.md`` explains its keys. Empty with ``share``.
 
     Raises:
         ConfigError: A choice that does not fit the run, as an unknown modality, or a suite that does not fit it.
@@ -169,9 +173,12 @@ def measure_robustness(
         cells = [replace(cell, noise="frozen") for cell in cells]
     attacker = Attacker(predictor.model, predictor.tasks, cells, boxes, repeats, seed, straight_through)
     found = []
+    own_batches = [number for number in range(len(batches)) if share is None or number in share]
     work = sum(sum(cell.works(predictor.tasks)) for cell in cells)  # of one study
-    with progress("Attacking studies", work * len(rows), share=True) as advance:
-        for number, part in enumerate(batches):
+    total = work * sum(len(batches[number]) for number in own_batches)
+    with progress("Attacking studies", total, share=True) as advance:
+        for number in own_batches:
+            part = batches[number]
             done = state.batch(number)
             if done is None:
                 done = attack_batch(attacker, number, read_batch(data, part, predictor.device), state, advance)
@@ -179,6 +186,10 @@ def measure_robustness(
             else:
                 advance(work * len(part), before=True)
             found.append(done)
+    if share is not None:
+        there = sum(state.batch(number) is not None for number in range(len(batches)))
+        say(f"{there} of {len(batches)} batches are done; once all are, the command without --share writes the card")
+        return {}
     audits = None
     if audit:
         met = next(cell.noise for cell in cells if cell.exemplary)
