@@ -1,0 +1,207 @@
+"""How fast the networks are beside the published one in Keras and beside two ResNet-18, in one run.
+
+    python benchmarks/speed/compare.py --keras KERAS/bin/python [--what predict train attack] [--batch 8] [--size 128]
+        [--threads 1] [--rounds 9] [--only WORD] [--out OUT.json]
+
+Every contender is a process of its own. They run one call after the other, round after round, so that whatever else
+the machine does meets all alike; a ratio is the median over rounds of a round's times. ``--keras`` is the Python of an
+environment with tensorflow-cpu alone; without it the published network is left out and the ratios are to
+``mail_reference``, eager. With one thread the clock is the processor's, with more the wall's. Keras and
+``mail_reference`` have the same weights, and a difference of their probabilities by more than 1e-3 ends the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch_worker import make_network
+
+from mailnet.cli.output import print_table
+from mailnet.files import write_json
+from mailnet.nn.counts import count_operations
+
+HERE = Path(__file__).parent
+CLASSES = (5, 7)
+TOLERANCE = 1e-3
+
+
+@dataclass
+class Contender:
+    name: str
+    command: list[str]
+    keras: bool = False
+    process: subprocess.Popen[str] | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    times: list[dict[str, float]] = field(default_factory=list)
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=HERE
+        )
+        self.facts = self.said()
+
+    def go(self) -> None:
+        assert self.process is not None
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        self.times.append(self.said())
+
+    def said(self) -> dict[str, Any]:
+        assert self.process is not None
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        for line in self.process.stdout:
+            if line.startswith("{"):
+                value: dict[str, Any] = json.loads(line)
+                return value
+        raise SystemExit(f"{self.name} ended:\n{self.process.stderr.read()[-2000:]}")
+
+    def end(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+
+def contenders(what: str, case: Path, threads: int, keras: str | None) -> list[Contender]:
+    def ours(engine: str, network: str, precision: str) -> Contender:
+        command = [sys.executable, "torch_worker.py", what, engine, str(case), "--network", network]
+        command += ["--precision", precision, "--threads", str(threads)]
+        return Contender(f"{network}, {engine} {precision}", command)
+
+    def theirs(engine: str) -> Contender:
+        command = [str(keras), "keras_worker.py", what, engine, str(case), "--threads", str(threads)]
+        return Contender(f"published in Keras, {engine}", command, keras=True)
+
+    published = [theirs(engine) for engine in (("graph", "eager") if what == "attack" else ("graph",)) if keras]
+    networks = ("mail_reference", "mail", "two_branch_resnet18")
+    if what != "predict":
+        return [
+            *published,
+            *(ours("eager", network, precision) for network in networks for precision in ("fp32", "bf16")),
+        ]
+    engines = [("eager", ("fp32", "bf16")), ("onnxruntime", ("fp32", "int8"))]
+    if has_openvino():
+        engines.append(("openvino", ("fp32", "bf16", "int8")))
+    return [
+        *published,
+        *(ours(engine, network, p) for network in networks for engine, precisions in engines for p in precisions),
+    ]
+
+
+def has_openvino() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("openvino") is not None
+
+
+def make_case(folder: Path, batch: int, size: int) -> Path:
+    """Images, labels and weights of ``mail_reference``, all random; batch norms as a training would leave them."""
+    torch.manual_seed(0)
+    inputs = {name: torch.rand(batch, 3, size, size) for name in ("a", "b")}
+    network = make_network("mail_reference", inputs, list(CLASSES))
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+    arrays: dict[str, Any] = {f"weights.{name}": value.numpy() for name, value in network.state_dict().items()}
+    arrays |= {f"input.{name}": x.numpy() for name, x in inputs.items()}
+    arrays |= {f"label.t{n}": np.random.default_rng(n).integers(0, k, batch) for n, k in enumerate(CLASSES)}
+    file = folder / "case.npz"
+    np.savez(file, classes=np.array(CLASSES), **arrays)
+    return file
+
+
+def measure(what: str, case: Path, asked: argparse.Namespace) -> list[dict[str, Any]]:
+    field_ = [c for c in contenders(what, case, asked.threads, asked.keras) if asked.only in c.name]
+    clock = "cpu" if asked.threads == 1 else "wall"
+    try:
+        for contender in field_:
+            contender.start()
+        check(field_)
+        for _ in range(asked.rounds):
+            for contender in field_:
+                contender.go()
+    finally:
+        for contender in field_:
+            contender.end()
+    peer = field_[0]
+    rows = []
+    for contender in field_:
+        ratios = [a[clock] / b[clock] for a, b in zip(peer.times, contender.times, strict=True)]
+        rows.append(
+            {
+                "what": what,
+                "contender": contender.name,
+                "ms_a_study": 1000 * statistics.median(t[clock] for t in contender.times) / asked.batch,
+                "times_as_fast": statistics.median(ratios),
+                "quartiles": statistics.quantiles(ratios, n=4)[::2] if len(ratios) > 1 else None,
+                "peak_mb": contender.times[-1]["peak_mb"],
+            }
+        )
+    return rows
+
+
+def check(field_: list[Contender]) -> None:
+    """Refuse to compare Keras with a ``mail_reference`` that answers otherwise."""
+    answers = {c.name: c.facts["probabilities"] for c in field_ if "probabilities" in c.facts}
+    theirs = next((answers[c.name] for c in field_ if c.keras and c.name in answers), None)
+    ours = answers.get("mail_reference, eager fp32")
+    if theirs is None or ours is None:
+        return
+    worst = max(float(np.abs(np.array(a) - np.array(b)).max()) for a, b in zip(theirs, ours, strict=True))
+    print(f"largest difference of probabilities between Keras and mail_reference: {worst:.1e}", file=sys.stderr)
+    if worst > TOLERANCE:
+        raise SystemExit("Keras and mail_reference do not answer alike; their times say nothing")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--keras")
+    parser.add_argument("--what", nargs="+", choices=["predict", "train", "attack"], default=["predict"])
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--only", default="", help="contenders whose names hold this")
+    parser.add_argument("--out", type=Path)
+    asked = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        case = make_case(Path(folder), asked.batch, asked.size)
+        for what in asked.what:
+            rows += measure(what, case, asked)
+    inputs = {name: torch.rand(1, 3, asked.size, asked.size) for name in ("a", "b")}
+    macs = {
+        name: count_operations(make_network(name, inputs, list(CLASSES))).macs
+        for name in ("mail_reference", "mail", "two_branch_resnet18")
+    }
+    print_table(
+        f"batch {asked.batch}, two images 3 x {asked.size} x {asked.size}, {asked.threads} thread(s)",
+        ["what", "contender", "ms a study", "times as fast", "peak MB"],
+        [
+            [r["what"], r["contender"], f"{r['ms_a_study']:.2f}", f"{r['times_as_fast']:.2f}", f"{r['peak_mb']:.0f}"]
+            for r in rows
+        ],
+    )
+    if asked.out:
+        settings = {name: getattr(asked, name) for name in ("batch", "size", "threads", "rounds")}
+        machine = {"machine": platform.machine(), "torch": str(torch.__version__)}
+        write_json(asked.out, {**settings, **machine, "macs": macs, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
