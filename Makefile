@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.mailnet-installed
 
-.PHONY: env demo test lint site audit clean
+.PHONY: env demo test bench lint site audit clean
 
 env: $(STAMP)
 
@@ -35,6 +35,10 @@ audit: env
 # One thread a process: two processes of two threads each wait for one another.
 test: lint site
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+# Times beside a peer's, now and as last committed: a report, to be read by people.
+bench: env
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/speed/regression.py
 
 clean:
 	rm -rf $(VENV)

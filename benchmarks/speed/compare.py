@@ -125,28 +125,29 @@ def make_case(folder: Path, batch: int, size: int) -> Path:
     return file
 
 
-def measure(what: str, case: Path, asked: argparse.Namespace) -> list[dict[str, Any]]:
-    field_ = [c for c in contenders(what, case, asked.threads, asked.keras) if asked.only in c.name]
-    clock = "cpu" if asked.threads == 1 else "wall"
+def measure(
+    what: str, field_: list[Contender], rounds: int, batch: int, clock: str, peer: str | None = None
+) -> list[dict[str, Any]]:
+    """A row a contender; how many times as fast as the peer, by default the first, it is."""
     try:
         for contender in field_:
             contender.start()
         check(field_)
-        for _ in range(asked.rounds):
+        for _ in range(rounds):
             for contender in field_:
                 contender.go()
     finally:
         for contender in field_:
             contender.end()
-    peer = field_[0]
+    first = next(c for c in field_ if peer in (None, c.name))
     rows = []
     for contender in field_:
-        ratios = [a[clock] / b[clock] for a, b in zip(peer.times, contender.times, strict=True)]
+        ratios = [a[clock] / b[clock] for a, b in zip(first.times, contender.times, strict=True)]
         rows.append(
             {
                 "what": what,
                 "contender": contender.name,
-                "ms_a_study": 1000 * statistics.median(t[clock] for t in contender.times) / asked.batch,
+                "ms_a_study": 1000 * statistics.median(t[clock] for t in contender.times) / batch,
                 "times_as_fast": statistics.median(ratios),
                 "quartiles": statistics.quantiles(ratios, n=4)[::2] if len(ratios) > 1 else None,
                 "peak_mb": contender.times[-1]["peak_mb"],
@@ -183,7 +184,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         case = make_case(Path(folder), asked.batch, asked.size)
         for what in asked.what:
-            rows += measure(what, case, asked)
+            field_ = [c for c in contenders(what, case, asked.threads, asked.keras) if asked.only in c.name]
+            rows += measure(what, field_, asked.rounds, asked.batch, "cpu" if asked.threads == 1 else "wall")
     inputs = {name: torch.rand(1, 3, asked.size, asked.size) for name in ("a", "b")}
     macs = {
         name: count_operations(make_network(name, inputs, list(CLASSES))).macs
