@@ -41,10 +41,15 @@ def _train(config: StudyConfig, run: Path, cache: Path, moment: str | None, coun
 
     torch.set_num_threads(1)
     if moment is not None:
-        module_name, _, name = moment.partition(":")
-        module = importlib.import_module(f"mailnet.training.{module_name}")
-        setattr(module, name, _deadly(getattr(module, name), count))
+        deadly(moment, count)
     train(config, run, cache=cache, progress=False)
+
+
+def deadly(moment: str, count: int) -> None:
+    """Make this process kill itself at the ``count``-th call of ``moment``, see ``train_until``."""
+    module_name, _, name = moment.partition(":")
+    module = importlib.import_module(f"mailnet.training.{module_name}")
+    setattr(module, name, _deadly(getattr(module, name), count))
 
 
 def _deadly(function: Callable[..., Any], count: int) -> Callable[..., Any]:

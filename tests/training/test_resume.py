@@ -26,6 +26,7 @@ MOMENTS = [
     ("trainer:save_bundle", 1),
     ("trainer:finish_run", 1),
 ]
+TIMES = ("seconds", "cpu_seconds", "data_seconds", "images_per_second")
 UNPAIRED_MOMENTS = [("trainer:batch_losses", 5), ("checkpoint:write_json", 4)]
 
 
@@ -49,9 +50,7 @@ def study(request: pytest.FixtureRequest, folder: Path) -> tuple[StudyConfig, Pa
 
 
 def lasting(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [
-        {k: v for k, v in line.items() if k not in ("seconds", "cpu_seconds", "images_per_second")} for line in history
-    ]
+    return [{k: v for k, v in line.items() if k not in TIMES} for line in history]
 
 
 def assert_same(run: Path, whole: Path) -> None:

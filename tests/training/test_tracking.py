@@ -71,7 +71,7 @@ def assert_same(found: Figures, wanted: Figures) -> None:
         }
 
 
-TIMES = ("seconds", "cpu_seconds", "images_per_second")
+TIMES = ("seconds", "cpu_seconds", "data_seconds", "images_per_second")
 
 
 @pytest.fixture(scope="module")

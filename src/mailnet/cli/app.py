@@ -147,6 +147,7 @@ def train(
 ) -> None:
     """Train a network; given again after a stop, the same command goes on where it was."""
     from mailnet.data.config import load_config
+    from mailnet.training import is_first_process
     from mailnet.training import train as train_run
 
     named = [] if defense is None else [f"train.defense.name={defense}"]
@@ -155,6 +156,8 @@ def train(
     run = out or Path("runs") / config.name
     finished = (run / "bundle").is_dir()
     result = train_run(config, run, skip_bad=skip_bad, cache=cache)
+    if not is_first_process():
+        return
     if finished:
         say("The run was finished before; nothing was trained. For changed data choose another run folder with --out.")
     if as_json:

@@ -38,12 +38,19 @@ def create_accelerator(config: TrainConfig) -> Accelerator:
     # One process may train several times with other settings, which accelerate's global state forbids.
     AcceleratorState._reset_state()
     options = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
-    wants_cpu = config.device != "auto" and device.type == "cpu"
+    # Told of no processor, accelerate takes each of several processes without a GPU for the only one, and all would
+    # train the whole of the same run.
+    wants_cpu = device.type == "cpu" and (config.device != "auto" or not torch.accelerator.is_available())
     bf16 = config.precision == "bf16" or (config.precision == "auto" and not wants_cpu and _has_bf16())
     accelerator = Accelerator(cpu=wants_cpu, mixed_precision="bf16" if bf16 else "no", kwargs_handlers=[options])
     if accelerator.num_processes > 1:
         atexit.register(_leave_group)
     return accelerator
+
+
+def is_first_process() -> bool:
+    """Return whether this process speaks for all that train together: it is the first, or the only one."""
+    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
 
 
 def _leave_group() -> None:

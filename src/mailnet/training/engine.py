@@ -21,7 +21,8 @@ from mailnet.training.hiding import hide_modalities
 from mailnet.training.plan import Rows, check_division, epoch_steps, hidden_share
 from mailnet.training.pretrain import Pretraining
 from mailnet.training.progress import Progress
-from mailnet.training.run import TrainResult, begin_run, open_run
+from mailnet.training.run import TrainResult, begin_run, open_run, processes_before
+from mailnet.training.together import Together
 from mailnet.training.tracking import Tracking, require_trackers, run_facts
 from mailnet.training.trainer import Trainer
 from mailnet.training.user_transform import Augment, check_same_augment, described
@@ -58,7 +59,7 @@ def train(
     Raises:
         ConfigError: The network or the machine cannot do what is asked.
         DataError: The data cannot be used, or a split has no study.
-        RunError: The folder holds another run, cannot be written, or training diverged.
+        RunError: The folder holds another run, cannot be written, training diverged, or another process of it ended.
     """
     run = Path(out)
     finished = open_run(run, config, resume)
@@ -67,10 +68,32 @@ def train(
     require_trackers(config.train.track)
     check_same_augment(run, augment)
     accelerator = create_accelerator(config.train)
-    accelerator.wait_for_everyone()  # none may write before all have looked at the folder
-    if data is None:
-        with accelerator.main_process_first():
-            data = load_study(config, cache=cache, skip_bad=skip_bad)
+    together = Together(accelerator)
+    try:
+        accelerator.wait_for_everyone()  # none may write before all have looked at the folder
+        if data is None:
+            with together.in_turn():
+                data = load_study(config, cache=cache, skip_bad=skip_bad)
+        return _train_checked(config, run, data, accelerator, together, progress, augment)
+    except torch.OutOfMemoryError as error:
+        remedy = f"Set train.accumulate={2 * config.train.accumulate}, or a smaller train.batch_size"
+        raise RunError(f"memory ran out ({str(error).splitlines()[0]})", file=run, remedy=remedy) from error
+    except RuntimeError as error:
+        if not together.has_lost_one(error):
+            raise
+        remedy = "It may have said why. Give the same command again, for all processes: it goes on from the checkpoint"
+        raise RunError("another process of this training has ended", file=run, remedy=remedy) from error
+
+
+def _train_checked(
+    config: StudyConfig,
+    run: Path,
+    data: StudyData,
+    accelerator: Accelerator,
+    together: Together,
+    progress: bool,
+    augment: Augment | None,
+) -> TrainResult:
     for split in SPLITS[:2]:
         if not len(data.rows(split)):
             raise DataError(f"the split '{split}' has no study", remedy="Give it studies, see 'split' in study.yaml")
@@ -81,11 +104,7 @@ def train(
                 remedy="Label some of its studies",
             )
     with own_random_numbers():
-        try:
-            return _train(config, run, data, accelerator, progress, augment)
-        except torch.OutOfMemoryError as error:
-            remedy = f"Set train.accumulate={2 * config.train.accumulate}, or a smaller train.batch_size"
-            raise RunError(f"memory ran out ({str(error).splitlines()[0]})", file=run, remedy=remedy) from error
+        return _train(config, run, data, accelerator, together, progress, augment)
 
 
 def _train(
@@ -93,6 +112,7 @@ def _train(
     run: Path,
     data: StudyData,
     accelerator: Accelerator,
+    together: Together,
     progress: bool,
     augment: Augment | None,
 ) -> TrainResult:
@@ -107,7 +127,7 @@ def _train(
     pretraining = None if config.train.pretrain is None else Pretraining(config, data, network, accelerator)
     noise = get_noise(network)
     record = {
-        "device": str(accelerator.device),
+        "device": "cpu" if accelerator.device.type == "cpu" else str(accelerator.device),
         "precision": "bf16" if accelerator.mixed_precision == "bf16" else "fp32",
         "processes": accelerator.num_processes,
         "torch": str(torch.__version__),
@@ -117,6 +137,8 @@ def _train(
         **({} if augment is None else {"augment": described(augment)}),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
     }
+    before = processes_before(run)
+    accelerator.wait_for_everyone()  # all have seen how the run began
     if accelerator.is_main_process:
         begin_run(run, config, data, record)
     accelerator.wait_for_everyone()
@@ -128,13 +150,18 @@ def _train(
         f"{record['precision']}, {record['processes']} process(es); about {bytes_needed / 2**30:.1f} GiB of memory "
         "for each"
     )
+    if before not in (None, accelerator.num_processes):
+        report.say(
+            f"This run began with {before} process(es) and goes on with {accelerator.num_processes}: it will not end "
+            "as it would have, since each process has chance and batch statistics of its own"
+        )
     try:
         if pretraining is not None:
             pretraining.run(run, report)
         trackers = config.train.track if accelerator.is_main_process else ()
         with Tracking(trackers, run, config, run_facts(data, record), report) as tracking:
             return Trainer(
-                config, run, data, network, accelerator, report, record, tracking, defense, augment
+                config, run, data, network, accelerator, together, report, record, tracking, defense, augment
             ).run_all()
     finally:
         report.close()

@@ -102,6 +102,11 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def processes_before(run: Path) -> int | None:
+    """Return how many processes trained at the last start of a run; None where there was none."""
+    return read_json(run / "run.json").get("processes") if (run / "run.json").is_file() else None
+
+
 def begin_run(run: Path, config: StudyConfig, data: StudyData, record: dict[str, Any]) -> None:
     """Write ``study.yaml``, ``data.json``, ``seen.json`` (digests of the patients of each split) and ``run.json``.
 

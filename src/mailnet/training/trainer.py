@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,16 +25,17 @@ from mailnet.data.study import StudyData
 from mailnet.errors import RunError
 from mailnet.nn.batch import Batch
 from mailnet.training.augment import augment_batch
-from mailnet.training.checkpoint import Checkpoints, load_optimizer, load_weights, optimizer_tensors
+from mailnet.training.checkpoint import Checkpoints, load_weights
 from mailnet.training.defense import Defense, Lesson, Losses, chosen_studies, robust_metrics
 from mailnet.training.device import average_buffers, seed_of
-from mailnet.training.ema import EMA
 from mailnet.training.hiding import hide_modalities
 from mailnet.training.losses import batch_losses, class_weights, label_weights, weighted_mean
 from mailnet.training.optim import Plateau, create_optimizer, learning_rate, set_learning_rate
 from mailnet.training.plan import Part, Rows, epoch_steps, hidden_share, plan_epoch
 from mailnet.training.progress import Progress
+from mailnet.training.replicated import Replicated
 from mailnet.training.run import TrainResult, finish_run, write_history
+from mailnet.training.together import Together
 from mailnet.training.tracking import Tracking
 from mailnet.training.user_transform import Augment, augment_studies
 from mailnet.training.validate import predict_rows, validation_metrics
@@ -49,10 +49,11 @@ class State:
         epoch: Epochs finished.
         step: Optimizer steps of the epoch after them that are done.
         updates: Updates of the weights' average.
-        sums: Each task's sum of losses over the steps of the epoch.
+        sums: Each task's sum of losses over the steps of the epoch, the mean over processes.
         seconds: Time that the epoch has taken.
         cpu_seconds: Of these, what this process had of the processors, all threads added.
-        images: Images that went through the network in the epoch.
+        data_seconds: Of the seconds, those in which training waited for studies to be assembled.
+        images: Images that went through the network in the epoch, on all processes.
         waited: Epochs since the best one.
         best: See ``TrainResult``.
         plateau: State of the learning rate's plateau.
@@ -65,6 +66,7 @@ class State:
     sums: list[float] = field(default_factory=list)
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+    data_seconds: float = 0.0
     images: int = 0
     waited: int = 0
     best: dict[str, Any] = field(default_factory=dict)
@@ -81,6 +83,7 @@ class Trainer:
         data: The studies.
         network: The network, on the accelerator's device.
         accelerator: Of this process.
+        together: This process and the others.
         progress: What reports.
         record: Device, precision and the like, for ``run.json``.
         tracking: What is told of every epoch.
@@ -95,6 +98,7 @@ class Trainer:
         data: StudyData,
         network: nn.Module,
         accelerator: Accelerator,
+        together: Together,
         progress: Progress,
         record: dict[str, Any],
         tracking: Tracking,
@@ -102,7 +106,7 @@ class Trainer:
         augment: Augment | None = None,
     ) -> None:
         self.config, self.run, self.data, self.network = config, run, data, network
-        self.accelerator, self.progress, self.record = accelerator, progress, record
+        self.accelerator, self.together, self.progress, self.record = accelerator, together, progress, record
         self.tracking = tracking
         self.settings, self.defense = config.train, defense
         self.replays = 1 if defense is None else defense.replays
@@ -116,9 +120,9 @@ class Trainer:
         }
         self.augment = augment
         self.images = [name for name, section in config.modalities.items() if section.kind != "tabular"]
+        self.held = Replicated(network, accelerator, self.settings.ema)
+        self.model = self.held.model
         self.optimizer = create_optimizer(network, self.settings)
-        self.ema = EMA(network, self.settings.ema) if self.settings.ema else None
-        self.model: nn.Module = accelerator.prepare_model(network)  # last: it changes the network's forward
         self.plateau = Plateau(self.settings.plateau_patience)
         weights = class_weights(data) if self.settings.balance == "weights" else {}
         self.weights = {name: values.to(accelerator.device) for name, values in weights.items()}
@@ -134,8 +138,9 @@ class Trainer:
         patience = self.settings.patience
         while self.state.epoch < self.settings.epochs and (patience is None or self.state.waited < patience):
             self._epoch()
-        if self.accelerator.is_main_process:
-            self._finish()
+        with self.held.evaluated() as network:
+            if self.accelerator.is_main_process:
+                self._finish(network)
         self.accelerator.wait_for_everyone()
         self.progress.done(self.state.best)
         return TrainResult(self.run, self.state.best, self.state.history)
@@ -158,9 +163,10 @@ class Trainer:
             )
         )
         begun, worked = time.monotonic() - state.seconds, time.process_time() - state.cpu_seconds
-        sums = torch.tensor(state.sums or [0.0] * len(self.data.tasks), device=self.accelerator.device)
+        sums = self._sums()
         self.model.train()
-        for part, batch in zip(plan, iterate(self.dataset, (part.rows for part in plan)), strict=True):
+        batches = self._awaited(iterate(self.dataset, (part.rows for part in plan)))
+        for part, batch in zip(plan, batches, strict=True):
             sums += self._forward_backward(part, batch, (state.epoch + (state.step + 1) / count) / settings.epochs)
             state.images += sum(int(mask.sum()) for mask in batch.present.values())
             if not part.last:
@@ -169,10 +175,11 @@ class Trainer:
             state.step += 1
             self.progress.step(state.epoch, state.step, count)
             # Between replays a defence holds what no checkpoint has.
-            if self._is_due() and state.step < count and state.step % self.replays == 0:
-                state.sums, state.seconds = sums.tolist(), time.monotonic() - begun
+            if state.step < count and state.step % self.replays == 0 and self._is_due():
+                several: Tensor = self.accelerator.gather(sums[None])
+                state.sums, state.seconds = several.tolist(), time.monotonic() - begun
                 state.cpu_seconds = time.process_time() - worked
-                self._require_finite(state.sums)
+                self._require_finite(several.flatten().tolist())
                 self._checkpoint()
         sums = self.accelerator.reduce(sums, reduction="mean")
         labels = [self._labels(rows) for rows in steps]
@@ -183,6 +190,23 @@ class Trainer:
         }
         state.seconds, state.cpu_seconds = time.monotonic() - begun, time.process_time() - worked
         self._end_epoch(losses)
+
+    def _sums(self) -> Tensor:
+        """Each task's sum of losses so far in the epoch, (T,): this process's own, where there are as many as then."""
+        tasks, process = len(self.data.tasks), self.accelerator.process_index
+        several = torch.tensor(self.state.sums or [0.0] * tasks).reshape(-1, tasks)
+        own = several[process] if len(several) == self.accelerator.num_processes else several.mean(0)
+        return own.to(self.accelerator.device)
+
+    def _awaited(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Yield batches and note how long each was waited for."""
+        while True:
+            begun = time.monotonic()
+            batch = next(batches, None)
+            self.state.data_seconds += time.monotonic() - begun
+            if batch is None:
+                return
+            yield batch
 
     def _labels(self, rows: Rows) -> dict[str, float]:
         """Task -> weight of the labels that rows have."""
@@ -214,7 +238,7 @@ class Trainer:
         def mean(losses: Losses) -> Tensor:
             return weighted_mean(losses, self.importance)
 
-        with nullcontext() if part.last else self.accelerator.no_sync(self.model):
+        with self.held.adding_up(part.last):
             if self.defense is None:
                 losses = plain(self.model(batch.inputs, batch.present))
                 self.accelerator.backward(mean(losses))
@@ -229,19 +253,19 @@ class Trainer:
     def _move(self, step: int, steps: int) -> None:
         """Take optimizer step ``step`` of ``steps`` with the gradients that are there."""
         set_learning_rate(self.optimizer, learning_rate(self.settings, step, steps, self.plateau.factor))
+        self.held.gradients_ready()
         if self.settings.gradient_clip is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         average_buffers(self.network, self.accelerator)
-        if self.ema is not None:
-            self.ema.update(self.network)
+        self.held.moved()
 
     def _end_epoch(self, losses: dict[str, float]) -> None:
         """Validate, keep the weights where they are the best, and write everything."""
         state, monitor = self.state, self.settings.monitor
         self._require_finite(losses.values())
-        images = float(self.accelerator.reduce(torch.tensor(float(state.images), device=self.accelerator.device)))
+        images = self._all_images()
         mean = sum(self.importance[task] * loss for task, loss in losses.items()) / sum(self.importance.values())
         line = {
             "epoch": state.epoch + 1,
@@ -250,6 +274,7 @@ class Trainer:
             "val": self._validate(),
             "seconds": round(state.seconds, 3),
             "cpu_seconds": round(state.cpu_seconds, 3),
+            "data_seconds": round(state.data_seconds, 3),
             "images_per_second": round(images / state.seconds, 1),
         }
         validation = line["val"]
@@ -259,10 +284,12 @@ class Trainer:
         self.plateau.update(math.inf if now["loss"] is None else now["loss"])
         state.history.append(line)
         state.epoch, state.step, state.sums, state.images = state.epoch + 1, 0, [], 0
-        state.seconds, state.cpu_seconds = 0.0, 0.0
-        if better and self.accelerator.is_main_process:
-            weights = self._evaluated().state_dict()
-            self.unsaved_best = {name: tensor.detach().to("cpu", copy=True) for name, tensor in weights.items()}
+        state.seconds, state.cpu_seconds, state.data_seconds = 0.0, 0.0, 0.0
+        if better:
+            with self.held.evaluated() as network:
+                if self.accelerator.is_main_process:
+                    weights = network.state_dict().items()
+                    self.unsaved_best = {name: tensor.detach().to("cpu", copy=True) for name, tensor in weights}
         if self._is_due():
             self._checkpoint()
         if self.accelerator.is_main_process:
@@ -270,13 +297,16 @@ class Trainer:
         self.tracking.epochs(state.history)
         self.progress.epoch(line, monitor, better)
 
-    def _evaluated(self) -> nn.Module:
-        """The network with the weights that count: their average where there is one."""
-        return self.network if self.ema is None else self.ema.model
+    def _all_images(self) -> int:
+        images = torch.tensor(float(self.state.images), device=self.accelerator.device)
+        return int(self.accelerator.reduce(images))
 
     def _validate(self) -> dict[str, Any]:
+        with self.held.evaluated() as network:
+            return self._validated(network.eval())
+
+    def _validated(self, network: nn.Module) -> dict[str, Any]:
         rows = self.data.rows("val")
-        network = self._evaluated().eval()
         seed = seed_of(self.settings.seed, "validation")
         predicted = predict_rows(network, self.dataset, rows, self.accelerator, self.settings.batch_size, seed)
         self._require_finite(float(values.sum()) for values in predicted.values())
@@ -300,24 +330,20 @@ class Trainer:
             )
 
     def _is_due(self) -> bool:
-        return time.monotonic() - self.saved >= self.settings.checkpoint_minutes * 60
+        """Whether the first process wants a checkpoint, which all take part in."""
+        return self.together.first_says(time.monotonic() - self.saved >= self.settings.checkpoint_minutes * 60)
 
     def _checkpoint(self) -> None:
+        state = self.state
+        state.plateau, state.updates = asdict(self.plateau), self.held.updates
+        tensors, images = self.held.tensors(self.optimizer), self._all_images()
         if not self.accelerator.is_main_process:
             return
-        state = self.state
-        state.plateau = asdict(self.plateau)
-        tensors = {
-            "network": self.network.state_dict(),
-            "optimizer": optimizer_tensors(self.optimizer, self.network),
-        }
-        if self.ema is not None:
-            tensors["average"] = self.ema.model.state_dict()
-            state.updates = self.ema.updates
         if self.unsaved_best:
             self.checkpoints.save_best(state.best["epoch"], self.unsaved_best)
             self.unsaved_best = {}
-        self.checkpoints.save(f"epoch-{state.epoch}-step-{state.step}", tensors, asdict(state), state.best.get("epoch"))
+        values = {**asdict(state), "images": images}
+        self.checkpoints.save(f"epoch-{state.epoch}-step-{state.step}", tensors, values, state.best.get("epoch"))
         self.saved = time.monotonic()
 
     def _restore(self) -> None:
@@ -326,20 +352,18 @@ class Trainer:
             return
         tensors, values = found
         self.state = State(**values)
-        load_weights(self.network, tensors["network"])
-        load_optimizer(self.optimizer, self.network, tensors["optimizer"])
+        self.held.restore(self.optimizer, tensors)
+        self.held.updates = self.state.updates
         self.plateau = Plateau(**self.state.plateau)
-        if self.ema is not None:
-            load_weights(self.ema.model, tensors["average"])
-            self.ema.updates = self.state.updates
         if self.accelerator.is_main_process:
             write_history(self.run, self.state.history)
+        else:
+            self.state.images = 0  # the first counts what all have had
         self.tracking.epochs(self.state.history)
         self.progress.say(f"going on after epoch {self.state.epoch}, batch {self.state.step}")
 
-    def _finish(self) -> None:
+    def _finish(self, network: nn.Module) -> None:
         """Write the bundle with the best weights, and remove the checkpoint, which nothing needs any more."""
-        network = self._evaluated()
         load_weights(network, self.unsaved_best or self.checkpoints.load_best(self.state.best["epoch"]))
         save_bundle(
             self.run / "bundle",
