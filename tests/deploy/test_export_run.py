@@ -168,6 +168,11 @@ def test_package_of_torch_answers_as_the_predictor(
     predictor = load(source, "cpu")
     compare(answers[0], tested, predictor, 1e-5)
     compare(answers[1], tested, predictor, 0.05)
+    for path, dtype in zip(result["folders"].values(), (torch.float32, torch.bfloat16), strict=True):
+        kept = read_program(Path(path) / "model.pt2").state_dict().values()
+        kernels = [x for x in kept if x.ndim == 4 and min(x.shape[1:]) > 1]
+        assert {x.dtype for x in kernels} == {dtype}  # none is kept twice
+        assert all(x.is_contiguous(memory_format=torch.channels_last) for x in kernels)  # half the time
     note = json.loads((tmp_path / "out" / "bf16" / "export.json").read_text())["note"]
     assert (half.bf16_units() or "no bf16 units") in note
 

@@ -37,6 +37,20 @@ def simplify(graph: fx.GraphModule) -> None:
     _clean(graph)
 
 
+@torch.no_grad()
+def lay_out(graph: fx.GraphModule) -> None:
+    """Lay the kernels of 2-D convolutions out with channels last, in place, as ``mailnet.nn.layers.channels_last``."""
+    for node in graph.graph.nodes:
+        kernel = node.args[1] if node.target in (aten.conv2d.default, aten.conv2d.padding) else None
+        if kernel is None or kernel.op != "get_attr":
+            continue
+        weight = _attribute_of(graph, kernel)
+        _, channels, height, width = weight.shape
+        laid = weight.data.contiguous(memory_format=torch.channels_last)
+        # Of one channel both layouts are the same numbers, and torch takes the strides of the other one.
+        weight.data = laid.as_strided(laid.shape, (channels * height * width, 1, channels * width, channels))
+
+
 def operations(graph: fx.GraphModule) -> list[str]:
     """Return the names of all operations of a graph."""
     return [str(node.target) for node in graph.graph.nodes if node.op == "call_function"]

@@ -71,6 +71,7 @@ def halve_graph(graph: fx.GraphModule) -> None:
         with graph.graph.inserting_after(node):
             back = graph.graph.call_function(aten.to.dtype, (node, torch.float32))
         node.replace_all_uses_with(back, delete_user_cb=lambda user, back=back: user is not back)
+    graph.graph.eliminate_dead_code()  # among it the float32 weights
     graph.graph.lint()
     used = {str(node.target) for node in graph.graph.nodes if node.op == "get_attr"}
     for name in [name for name, _ in graph.named_buffers(recurse=False) if name not in used]:

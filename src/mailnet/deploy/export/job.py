@@ -17,7 +17,7 @@ from mailnet.bundle import Predictor, find_bundle, read_bundle
 from mailnet.bundle.draws import AVERAGED
 from mailnet.bundle.weights import WEIGHTS, weights_digest
 from mailnet.data.progress import Advance
-from mailnet.deploy.export import half, measure, onnx_file, program, quantise
+from mailnet.deploy.export import fold, half, measure, onnx_file, program, quantise
 from mailnet.deploy.export.program import Exported
 from mailnet.deploy.export.studies import Answer, Studies, answer_of_program, original_passes
 from mailnet.deploy.export.verify import verify
@@ -84,7 +84,9 @@ class Job:
     def _write(self, name: str, file: Path, parts: Mapping[str, Part], advance: Advance) -> dict[str, Any]:
         if self.kind == "torch":
             units = half.bf16_units()
-            graph = copy.deepcopy(self.exported.graph)
+            with program.quiet():
+                graph = copy.deepcopy(self.exported.graph)
+            fold.lay_out(graph)
             if name == "bf16":
                 half.halve_graph(graph)
             program.write_program(file, self.exported.program(graph))
