@@ -14,6 +14,7 @@ from mailnet.cli.output import report_error
     [
         ("torch.nn", "train"),
         ("sklearn", "train"),
+        ("markupsafe", "train"),
         ("onnxruntime", "runtime"),
         ("fastapi", "serve"),
         ("monai", "peers"),

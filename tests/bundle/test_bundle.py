@@ -241,6 +241,11 @@ def test_no_bundle_and_an_unfinished_run(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").touch()  # the folder of a study is no run
     with pytest.raises(RunError, match="holds no bundle"):
         load(tmp_path)
+    (tmp_path / "run" / "bundle").mkdir(parents=True)  # the folder of a demo
+    (tmp_path / "run" / "bundle" / "config.json").touch()
+    with pytest.raises(RunError, match=r"holds models, and is none. Give .*run"):
+        load(tmp_path)
+    shutil.rmtree(tmp_path / "run")
     (tmp_path / "checkpoint").mkdir()
     with pytest.raises(RunError, match="has not finished"):
         load(tmp_path)

@@ -86,6 +86,9 @@ def test_values_that_cannot_be_used(changes: dict[str, object], text: str) -> No
 def test_a_missing_file_names_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="mailnet init"):
         load_config(tmp_path / "none.yaml")
+    (tmp_path / "study.yaml").touch()
+    with pytest.raises(ConfigError, match=r"Give .*study\.yaml"):
+        load_config(tmp_path)  # its folder
 
 
 def test_every_key_is_in_the_documentation() -> None:

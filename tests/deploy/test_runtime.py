@@ -16,6 +16,7 @@ import pytest
 from served import run
 
 import mailnet
+from mailnet.cli.info import describe
 from mailnet.deploy.export import export_run
 from mailnet.deploy.runtime import RuntimePredictor, load
 from mailnet.errors import ConfigError, DataError, RunError
@@ -52,6 +53,16 @@ def test_it_needs_no_torch_and_answers_as_the_run(run: Path, exported: Path) -> 
             probabilities = one["tasks"][task].pop("probabilities")
             assert probabilities == pytest.approx(said.pop("probabilities"), abs=1e-4)
         assert one == other
+
+
+def test_info_needs_no_torch(run: Path, exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = describe(run)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    alone, model = describe(run), describe(exported)
+    assert {*whole} - {*alone} == {"parameters", "macs"}
+    assert (model["exported"], model["kind"], model["runtime"]) == (str(exported), "fp32", "onnx")
+    assert (model["tasks"], model["modalities"]) == (whole["tasks"], whole["modalities"])
+    assert "pip install 'mailnet[train]'" in describe(None)["models"]
 
 
 def test_modalities_may_be_absent_and_none_is_too_few(run: Path, exported: Path) -> None:

@@ -107,12 +107,15 @@ def find_bundle(path: Path) -> Path:
             return folder
     if not path.is_dir():
         raise RunError("is no folder", file=path, remedy="Give the folder that 'mailnet train' printed")
+    inside = [one for one in sorted(path.iterdir()) if any((one / part / CONFIG).is_file() for part in ("", "bundle"))]
+    if inside:  # such as of 'mailnet demo', or of exports in several precisions
+        names = ", ".join(map(str, inside[:4])) + (" ..." if len(inside) > 4 else "")
+        raise RunError("holds models, and is none", file=path, remedy=f"Give {'one of ' * (len(inside) > 1)}{names}")
     # The folder of a study holds a study.yaml as well.
-    unfinished = (path / "checkpoint").is_dir() or (path / "run.json").is_file()
-    raise RunError(
-        "is a run whose training has not finished" if unfinished else "holds no bundle",
-        file=path,
-        remedy="Give the 'mailnet train' command again, it goes on where it was"
-        if unfinished
-        else "Give the folder that 'mailnet train' printed",
-    )
+    if (path / "checkpoint").is_dir() or (path / "run.json").is_file():
+        raise RunError(
+            "is a run whose training has not finished",
+            file=path,
+            remedy="Give the 'mailnet train' command again, it goes on where it was",
+        )
+    raise RunError("holds no bundle", file=path, remedy="Give the folder that 'mailnet train' printed")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,20 @@ from mailnet.cli.output import print_table
 from mailnet.errors import RunError
 from mailnet.files import read_json
 
-LIBRARIES = ("torch", "accelerate", "numpy", "pandas", "scikit-learn", "pillow", "safetensors")
+LIBRARIES = (
+    "torch", "accelerate", "numpy", "pandas", "scikit-learn", "pillow", "pydicom", "safetensors", "onnxruntime", "onnx",
+    "fastapi", "highdicom", "optuna", "monai",
+)  # fmt: skip
 
 
 def describe(path: Path | None) -> dict[str, Any]:
-    """Return a description that JSON can hold.
+    """Return a description that JSON can hold; without torch it lacks what only a network itself can tell.
 
     Raises:
         RunError: The path is none of a run, a bundle and a study.yaml.
     """
+    from mailnet.bundle import find_bundle
+
     if path is None:
         return _installation()
     if path.is_file() and path.suffix in (".yaml", ".yml"):
@@ -29,12 +35,16 @@ def describe(path: Path | None) -> dict[str, Any]:
             return _bundle(path, bundle)
     if (path / "study.yaml").is_file():
         return {"run": f"{path}, training has not finished"} | _study(path / "study.yaml")
+    if path.is_dir():
+        find_bundle(path)  # says what there is in place of one
     raise RunError("is neither a run, a bundle nor a study.yaml", file=path, remedy="Give the folder of a run")
 
 
 def print_description(description: dict[str, Any]) -> None:
     """Print a description for people."""
     for key, value in description.items():
+        if value is None:
+            continue
         if isinstance(value, dict) and value:
             print_table(key, ["", ""], [[str(k), _text(v)] for k, v in value.items()])
         else:
@@ -48,21 +58,33 @@ def _text(value: Any) -> str:
 
 
 def _installation() -> dict[str, Any]:
-    import torch
-
     from mailnet import __version__
     from mailnet.data.cache import cache_folder, list_cache
-    from mailnet.nn import list_models
 
-    return {
-        "mailnet": __version__,
-        "python": platform.python_version(),
-        "device": "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu",
-        "threads": torch.get_num_threads(),
-        "cache": {"folder": str(cache_folder()), "bytes": sum(entry.size for entry in list_cache())},
-        "models": list_models(),
-        "libraries": {name: metadata.version(name) for name in LIBRARIES},
-    }
+    description: dict[str, Any] = {"mailnet": __version__, "python": platform.python_version()}
+    if _has_torch():
+        import torch
+
+        from mailnet.nn import list_models
+
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        description |= {"device": device, "threads": torch.get_num_threads(), "models": list_models()}
+    else:
+        description["models"] = "exported ones alone, since torch is not installed: pip install 'mailnet[train]'"
+    description["cache"] = {"folder": str(cache_folder()), "bytes": sum(entry.size for entry in list_cache())}
+    description["libraries"] = {name: found for name in LIBRARIES if (found := _version(name))}
+    return description
+
+
+def _has_torch() -> bool:
+    return find_spec("torch") is not None
+
+
+def _version(library: str) -> str | None:
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _study(path: Path) -> dict[str, Any]:
@@ -80,25 +102,25 @@ def _study(path: Path) -> dict[str, Any]:
 
 
 def _bundle(path: Path, bundle: Path) -> dict[str, Any]:
-    from mailnet.bundle import load
+    from mailnet.bundle import read_facts
     from mailnet.data.config import PixelConfig
     from mailnet.data.wording import input_in_words, values_in_words
-    from mailnet.nn.counts import count_operations, count_parameters
+    from mailnet.deploy.layout import FACTS
     from mailnet.specs import to_dict
 
-    predictor = load(bundle, device="cpu")
+    facts = read_facts(bundle)
     words = {
         name: {"takes": input_in_words(section), "values": values_in_words(section)}
-        for name, section in predictor.bundle.preprocessing.items()
+        for name, section in facts.preprocessing.items()
         if isinstance(section, PixelConfig)
     }
+    exported = (bundle / FACTS).is_file()
     description: dict[str, Any] = {
-        "bundle": str(bundle),
+        "exported" if exported else "bundle": str(bundle),
         "model": read_json(bundle / "config.json")["model"],
-        "parameters": count_parameters(predictor.model).trainable,
-        "macs": count_operations(predictor.model).macs,
-        "modalities": {name: to_dict(spec) | words.get(name, {}) for name, spec in predictor.modalities.items()},
-        "tasks": {name: {"kind": s.kind, "classes": list(s.classes)} for name, s in predictor.tasks.items()},
+        **(_export(read_json(bundle / FACTS)) if exported else _counts(bundle)),
+        "modalities": {name: to_dict(spec) | words.get(name, {}) for name, spec in facts.modalities.items()},
+        "tasks": {name: {"kind": s.kind, "classes": list(s.classes)} for name, s in facts.tasks.items()},
     }
     if bundle != path:
         if (path / "run.json").is_file():
@@ -106,3 +128,20 @@ def _bundle(path: Path, bundle: Path) -> dict[str, Any]:
         files = ("evaluation.json", "predictions.parquet", "report.html", "metrics.jsonl")
         description["files"] = [name for name in files if (path / name).is_file()]
     return description
+
+
+def _export(facts: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: facts[key] for key in ("runtime", "kind", "noise", "absence", "file", "bytes", "sha256") if key in facts
+    }
+
+
+def _counts(bundle: Path) -> dict[str, Any]:
+    """Return what only the network itself can tell: nothing where there is no torch."""
+    if not _has_torch():
+        return {}
+    from mailnet.bundle import load
+    from mailnet.nn.counts import count_operations, count_parameters
+
+    model = load(bundle, device="cpu").model
+    return {"parameters": count_parameters(model).trainable, "macs": count_operations(model).macs}

@@ -14,7 +14,12 @@ from typing import Any
 from mailnet.errors import MailnetError
 
 # Where a module is named other than its package.
-PACKAGES = {"sklearn": "scikit-learn", "multipart": "python-multipart", "mlflow": "mlflow-skinny"}
+PACKAGES = {
+    "sklearn": "scikit-learn",
+    "multipart": "python-multipart",
+    "mlflow": "mlflow-skinny",
+    "markupsafe": "jinja2",  # comes with it
+}
 
 
 def print_json(value: Any) -> None:
@@ -27,7 +32,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, show_header=any(columns))
+    table = Table(box=None, pad_edge=False, show_header=any(columns))
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number and column else "left", overflow="fold")
     for row in rows:
@@ -36,6 +41,8 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 160
+    if title:  # of the table itself it would be folded to the table's width
+        console.print(title, style="italic", markup=False)
     console.print(table)
 
 

@@ -121,9 +121,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), data_root: str 
     try:
         values = yaml.load(file.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
-        raise ConfigError(
-            f"cannot be read ({error.strerror})", file=file, remedy="Write one with 'mailnet init'"
-        ) from error
+        inside = file / "study.yaml"
+        remedy = f"Give {inside}" if inside.is_file() else "Write one with 'mailnet init'"
+        raise ConfigError(f"cannot be read ({error.strerror})", file=file, remedy=remedy) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"is not valid YAML ({error})", file=file, remedy="Mend the place named") from error
     if not isinstance(values, dict):

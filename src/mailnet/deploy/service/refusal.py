@@ -8,8 +8,8 @@ from typing import Any
 from mailnet.errors import MailnetError
 
 LONGEST = 400
-# An absolute path: a folder of this machine is nobody's business.
-_PATH = re.compile(r"(?<![\w/.])(?:[A-Za-z]:)?(?:[/\\][^\s/\\'\",;:()<>]+){2,}[/\\]?")
+# An absolute path, but a route of the service: a folder of this machine is nobody's business.
+_PATH = re.compile(r"(?<![\w/.])(?!/v1/[a-z]+(?![\w/\\.-]))(?:[A-Za-z]:)?(?:[/\\][^\s/\\'\",;:()<>]+){2,}[/\\]?")
 # What only who has the study's table, or its study.yaml, can do.
 _KEYS = ("channels|convert|frame|kind|max_pixels|max_voxels|neighbours|percentiles|plane|range|select|slice|spacing|"
          "units|window")  # fmt: skip
@@ -62,6 +62,8 @@ def plain(text: str) -> str:
 
     >>> plain("cannot open /tmp/a/b.png\\nnow")
     'cannot open a file now'
+    >>> plain("/v1/predict answers what /v1/data/a.png is")
+    '/v1/predict answers what a file is'
     """
     line = " ".join(text.encode("utf-8", "replace").decode().split())
     line = _ADDRESS.sub("", _PATH.sub("a file", line))
