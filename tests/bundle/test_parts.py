@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ import pytest
 import torch
 
 from factory import Command
-from mailnet.bundle import Predictor, load, save_bundle
+from mailnet.bundle import Predictor, load, parts, save_bundle
 from mailnet.bundle.parts import digest_model, predict_parts
 from mailnet.bundle.requests import read_studies
 from mailnet.bundle.share import Share
@@ -121,6 +122,46 @@ def test_bad_studies_stop_or_are_listed(made: tuple[Path, Path], predictor: Pred
     assert len(together(tmp_path / "out")) == STUDIES - 1
 
 
+def test_a_part_without_a_study_that_can_be_read_leaves_the_others_as_they_are(
+    made: tuple[Path, Path], predictor: Predictor, tmp_path: Path
+) -> None:
+    frame = pd.read_csv(made[1] / "studies.csv", dtype=str)
+    frame.loc[:3, "age"] = "much"
+    frame.to_csv(tmp_path / "bad.csv", index=False)
+    table, out = read_studies(tmp_path / "bad.csv"), tmp_path / "out"
+    done = predict_parts(predictor, table, out, model="m", size=4, skip_bad=True)
+    assert (done.parts, done.there, done.made, done.bad) == (6, 6, 6, 4)
+    whole = predictor.predict(tmp_path / "bad.csv", skip_bad=True).to_frame()
+    pd.testing.assert_frame_equal(together(out), whole)
+    assert predict_parts(predictor, table, out, model="m", size=4, skip_bad=True).made == 0
+
+
+def test_of_two_that_begin_at_once_with_different_plans_one_is_refused(
+    made: tuple[Path, Path], predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, claim = read_studies(made[1] / "studies.csv"), parts._claim
+
+    def late(file: Path, plan: dict[str, Any]) -> None:
+        claim(file, {**plan, "model": "other"})  # of the other, who comes first by a moment
+        claim(file, plan)
+
+    monkeypatch.setattr(parts, "_claim", late)
+    with pytest.raises(RunError, match="its model differ"):
+        predict_parts(predictor, table, tmp_path / "out", model="m", size=4)
+    assert [file.name for file in (tmp_path / "out").iterdir()] == [parts.PLAN]
+
+
+def test_what_a_killed_process_could_not_read_is_forgotten_once_it_can_be(
+    made: tuple[Path, Path], predictor: Predictor, tmp_path: Path
+) -> None:
+    table = read_studies(made[1] / "studies.csv")
+    tmp_path.joinpath(".before").touch()
+    predict_parts(predictor, table, tmp_path, model="m", size=8, share=Share(0, 3), skip_bad=True)
+    (tmp_path / "_bad-000001.json").write_text('[{"message": "no number"}]')
+    done = predict_parts(predictor, table, tmp_path, model="m", size=8, skip_bad=True)
+    assert (done.bad, list(tmp_path.glob("_bad-*"))) == (0, [])
+
+
 def test_a_model_is_known_by_its_files(made: tuple[Path, Path], tmp_path: Path) -> None:
     assert digest_model(made[0]) == digest_model(made[0])
     for file in made[0].iterdir():
@@ -160,6 +201,7 @@ def test_killed_and_begun_again_each_study_is_there_once(made: tuple[Path, Path]
         "from mailnet.bundle.requests import gather, read_studies\n"
         "from mailnet.data.config import load_config\n"
         "class Model:\n"
+        "    modalities = {}\n"
         "    def predict(self, table, **asked):\n"
         "        ids = gather(table, load_config(sys.argv[1]).modalities).ids\n"
         "        class Said(list):\n"
