@@ -10,7 +10,19 @@ import pandas as pd
 import pytest
 import torch
 from monai.data import CacheDataset, Dataset, MetaTensor
-from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, RandFlipd, Resized, ScaleIntensityd, Spacingd
+from monai.transforms import (
+    Compose,
+    EnsureChannelFirstd,
+    LoadImaged,
+    OneOf,
+    RandFlipd,
+    RandomOrder,
+    Resized,
+    ScaleIntensityd,
+    SomeOf,
+    Spacingd,
+)
+from torch.utils.data import Subset
 
 from mailnet.data.config import StudyConfig, VolumeConfig, parse_config
 from mailnet.data.images import load_image
@@ -100,6 +112,14 @@ def test_random_transforms_are_refused() -> None:
         read_studies(studies(4), config(), random)
     with pytest.raises(ConfigError, match="the data set's transform draws"):
         list(iterate_items(Dataset(studies(4), transform=random)))
+    with pytest.raises(ConfigError, match="the data set's transform draws"):
+        list(iterate_items(Subset(Dataset(studies(4), transform=random), [0, 1])))
+
+
+@pytest.mark.parametrize("kind", [OneOf, SomeOf, RandomOrder])
+def test_what_draws_which_transform_is_random_too(kind: Any) -> None:
+    drawing = kind([ScaleIntensityd("ct"), ScaleIntensityd("ct", minv=0.2)])
+    assert random_parts(Compose([ScaleIntensityd("ct"), drawing])) == [kind.__name__]
 
 
 @pytest.mark.parametrize(

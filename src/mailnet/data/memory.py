@@ -25,6 +25,7 @@ from mailnet.errors import ConfigError, DataError
 
 Prepare = Callable[[Any], Any]
 LISTED = 10
+SHUFFLERS = {"OneOf", "SomeOf", "RandomOrder"}  # of MONAI: what they are made of need not be random
 
 
 class Items(Protocol):
@@ -81,7 +82,12 @@ def iterate_items(source: Any, prepare: Prepare | None = None) -> Iterator[dict[
         ConfigError: ``prepare``, or the transform of a data set, draws random numbers.
         DataError: An item is no dict, or cannot be made; says which.
     """
-    for name, transform in (("'prepare'", prepare), ("the data set's transform", getattr(source, "transform", None))):
+    transforms = [("'prepare'", prepare)]
+    inner = source
+    while inner is not None:  # a subset of torch's holds the data set that it is of
+        transforms.append(("the data set's transform", getattr(inner, "transform", None)))
+        inner = None if isinstance(inner, pd.DataFrame) else getattr(inner, "dataset", None)
+    for name, transform in transforms:
         if random := random_parts(transform):
             raise ConfigError(
                 f"{name} draws random numbers ({', '.join(random[:LISTED])}), and each study is read once",
@@ -114,6 +120,8 @@ def read_cells(source: Any, prepare: Prepare | None = None) -> tuple[int, dict[s
 def random_parts(transform: Any) -> list[str]:
     """Return the names of the parts of a transform that draw random numbers, as MONAI marks them."""
     parts = getattr(transform, "transforms", None)
+    if SHUFFLERS & {kind.__name__ for kind in type(transform).__mro__}:
+        return [type(transform).__name__]
     if isinstance(parts, (list, tuple)):
         return [name for part in parts for name in random_parts(part)]
     random = hasattr(transform, "randomize") and hasattr(transform, "set_random_state")
