@@ -85,6 +85,33 @@ def test_a_public_repository_is_no_place_for_what_is_private(run: Path, hub: Fak
     assert "already and public; nothing was sent" in err
 
 
+def test_it_says_what_the_repository_is_and_not_what_was_asked(run: Path, hub: FakeHub, mailnet: Command) -> None:
+    hub.create_repo(NAME, private=True, exist_ok=True)
+    status, out, _ = mailnet("push", run, NAME, "--yes", "--json")
+    assert (status, json.loads(out)["private"]) == (0, True)
+
+
+@pytest.mark.parametrize("content", ["", "hf one", "hf_se\x00cret", "hf_sécret", "hf_a\nhf_b"])
+def test_a_file_without_a_token_is_not_shown(
+    content: str, run: Path, hub: FakeHub, mailnet: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text(content, encoding="utf-8")
+    status, out, err = mailnet("push", run, NAME, "--yes", "--token-file", tmp_path / "token")
+    assert (status, hub.calls) == (2, [])
+    assert "holds no token" in err
+    assert "hf_" not in out + err
+
+
+def test_the_current_folder_may_be_filled(
+    run: Path, hub: FakeHub, mailnet: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert mailnet("push", run, NAME, "--yes")[0] == 0
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert mailnet("pull", NAME, "--out", ".")[0] == 0
+    assert {path.name for path in (tmp_path / "here").iterdir()} == set(sent(run))
+
+
 def test_what_is_no_model_is_not_sent(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no repository"):
         plan_push(run, "lesions")

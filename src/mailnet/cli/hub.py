@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -37,7 +38,8 @@ def push(
     folder, parcel = hub.plan_push(model, repository, revision)
     token = _token(token_file)
     if not as_json:
-        title = f"From {folder} to {repository}, {revision}, {'private' if private else 'for everybody to see'}"
+        shown = "private" if private else "for everybody to see, unless it is private there already"
+        title = f"From {folder} to {repository}, {revision}, {shown}"
         print_table(title, ["", "bytes"], [[name, f"{size:,}"] for name, size in parcel.files.items()])
         say("README.md, the model card, holds figures of the evaluation and what its owner added: read it through.")
     if not yes:
@@ -46,9 +48,9 @@ def push(
         if not typer.confirm("Send these files?"):
             say("Nothing was sent.")
             raise typer.Exit(1)
-    address = hub.push(folder, parcel, private=private, token=token)
+    address, hidden = hub.push(folder, parcel, private=private, token=token)
     if as_json:
-        print_json({**parcel.as_dict(), "private": private, "commit": address})
+        print_json({**parcel.as_dict(), "private": hidden, "commit": address})
     else:
         print(address)
 
@@ -81,6 +83,7 @@ def _token(file: Path | None) -> str | None:
         token = file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot be read ({error})", file=file, remedy="Name the file with the token") from error
-    if not token or len(token.split()) > 1:
+    # Of what cannot stand in a header the client's error would show all.
+    if not re.fullmatch(r"[!-~]+", token):
         raise ConfigError("holds no token", file=file, remedy="Write the token alone into it")
     return token

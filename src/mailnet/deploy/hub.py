@@ -92,8 +92,8 @@ def plan_push(model: str | Path, repository: str, revision: str = "main") -> tup
     return folder, Parcel(repository, {name: file.stat().st_size for name, file in files.items()}, revision)
 
 
-def push(folder: Path, parcel: Parcel, *, private: bool, token: str | None = None) -> str:
-    """Send what ``plan_push`` said, as one commit, and return its address.
+def push(folder: Path, parcel: Parcel, *, private: bool, token: str | None = None) -> tuple[str, bool]:
+    """Send what ``plan_push`` said, as one commit.
 
     What a former model left there, and this one has not, such as a calibration of other weights, goes with it.
 
@@ -101,7 +101,10 @@ def push(folder: Path, parcel: Parcel, *, private: bool, token: str | None = Non
         folder: Of ``plan_push``.
         parcel: Likewise.
         private: Make the repository private where there is none yet; one that is public is refused.
-        token: Of the Hub; default the one that ``hf auth login`` stored.
+        token: Of the Hub; default the one that its library finds, in ``HF_TOKEN`` or stored by ``hf auth login``.
+
+    Returns:
+        The address of the commit, and whether the repository is private, as one that was there already may be.
 
     Raises:
         RunError: The Hub refused, cannot be reached, or would show to all what is to be private.
@@ -127,7 +130,7 @@ def push(folder: Path, parcel: Parcel, *, private: bool, token: str | None = Non
         commit = api.create_commit(
             parcel.repository, operations, commit_message="mailnet push", revision=parcel.revision
         )
-    return str(commit.commit_url)
+    return str(commit.commit_url), not public
 
 
 def pull(
@@ -139,7 +142,7 @@ def pull(
         repository: ``ORG/NAME``.
         out: A folder that does not exist, or is empty.
         revision: Branch, tag or commit; all files are of the one commit that it names now.
-        token: Of the Hub; default the one that ``hf auth login`` stored.
+        token: Of the Hub; default the one that its library finds, in ``HF_TOKEN`` or stored by ``hf auth login``.
 
     Returns:
         What was fetched, its revision the commit, and the names of files of the repository that were left there.
@@ -149,7 +152,7 @@ def pull(
         RunError: The Hub refused or cannot be reached, or what it has is no model, too large, or not what it announced.
     """
     _check_name(repository)
-    target = Path(out)
+    target = Path(out).resolve()  # "." has no name beside which to work
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError("holds something already", file=target, remedy="Choose another folder with --out")
     api = _api(token)
