@@ -104,6 +104,13 @@ def test_the_usual_space_has_what_the_network_has(study: Path) -> None:
     assert {"train.learning_rate", "model.options.dropout"} <= set(default_space(config))
 
 
+def test_what_is_given_is_not_searched(study: Path, tmp_path: Path, fast: list[Any]) -> None:
+    found = tune(study, tmp_path / "out", trials=1, overrides=["train.learning_rate=0.001", "train.weight_decay=0"])
+    assert {"train.label_smoothing", "model.options.dropout"} <= set(found["space"])
+    assert not {"train.learning_rate", "train.weight_decay"} & set(found["space"])
+    assert fast[0].train.learning_rate == 0.001
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -129,5 +136,6 @@ def test_the_command_trains_and_says_what_next(study: Path, tmp_path: Path, mail
     status, _, said = mailnet("tune", str(study), "--out", str(tmp_path / "out"), "--trials", "1", *space, *options)
     assert status == 0, said
     assert "trial 1: balanced_accuracy" in said
+    assert f"--out {tmp_path / 'out' / 'best'}" in said
     assert (tmp_path / "out/runs").is_dir()
     assert load_config(tmp_path / "out/best.yaml").train.epochs == 1

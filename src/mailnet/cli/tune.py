@@ -53,7 +53,7 @@ def tune(
     ]
     names = [key.rpartition(".")[2] for key in keys]
     print_table(f"{len(result['trials'])} trials, the best first", ["trial", *names, result["metric"], "s"], rows)
-    say(f"Next: mailnet train {out / 'best.yaml'}")
+    say(f"Next: mailnet train {out / 'best.yaml'} --out {out / 'best'}")
 
 
 def _text(value: object) -> str:

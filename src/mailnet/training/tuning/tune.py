@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import json
 import logging
 import time
@@ -50,7 +51,7 @@ def tune(
     Args:
         study: The study.yaml.
         out: Folder of ``trials.jsonl`` (Optuna's journal), ``tune.json``, ``best.yaml`` and the runs.
-        space: What is searched; default ``default_space``.
+        space: What is searched; default ``default_space`` without the keys that ``overrides`` settle.
         trials: As many in all, those of an earlier start among them.
         seconds: No trial begins after so many, from this start.
         overrides: As ``load_config`` takes them.
@@ -73,7 +74,11 @@ def tune(
         raise ConfigError(f"trials must be at least 1, got {trials}", remedy="Usual is 20")
     folder = Path(out)
     config = load_config(study, overrides, data_root)
-    chosen = default_space(config) if space is None else space
+    if space is None:
+        given = {override.partition("=")[0].strip() for override in overrides}
+        chosen = {key: choice for key, choice in default_space(config).items() if key not in given}
+    else:
+        chosen = space
     metric = config.train.monitor
     asked = {
         "study": hashlib.sha256(dump_config(config).encode()).hexdigest()[:16],
@@ -215,6 +220,8 @@ def _check_folder(folder: Path, asked: Mapping[str, Any]) -> None:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep Optuna's log lines away, which the user has not asked for."""
+    with contextlib.suppress(ModuleNotFoundError):
+        importlib.import_module("optuna")  # which sets its own level as it is imported
     logger = logging.getLogger("optuna")
     before = logger.level
     logger.setLevel(logging.ERROR)
