@@ -34,7 +34,7 @@ def simplify(graph: fx.GraphModule) -> None:
     for node in list(graph.graph.nodes):
         if node.target is aten.batch_norm.default:
             _fold_batch_norm(graph, node)
-    _clean(graph)
+    clean(graph)
 
 
 @torch.no_grad()
@@ -69,7 +69,7 @@ def _fold_constants(graph: fx.GraphModule) -> None:
         needed = any(user not in known for user in node.users)
         if node.op == "call_function" and needed and isinstance(known[node], Tensor):
             _replace(graph, node, _constant(graph, node, known[node]))
-    _clean(graph)
+    clean(graph)
 
 
 def _is_constant(node: fx.Node, known: Constants) -> bool:
@@ -144,12 +144,15 @@ def _replace(graph: fx.GraphModule, node: fx.Node, other: Any) -> None:
     graph.graph.erase_node(node)
 
 
-def _clean(graph: fx.GraphModule) -> None:
+def clean(graph: fx.GraphModule) -> None:
+    """Delete operations, weights and constants that nothing reads, and compile the graph anew, in place."""
     graph.graph.eliminate_dead_code()
     graph.delete_all_unused_submodules()
     used = {str(node.target) for node in graph.graph.nodes if node.op == "get_attr"}
-    for name in [name for name, _ in graph.named_buffers(recurse=False) if name not in used]:
-        delattr(graph, name)
+    tensors = (*graph.named_parameters(remove_duplicate=False), *graph.named_buffers(remove_duplicate=False))
+    for name in {name for name, _ in tensors if name not in used}:
+        owner, _, last = name.rpartition(".")
+        delattr(graph.get_submodule(owner), last)
     graph.recompile()
 
 

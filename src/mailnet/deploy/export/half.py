@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
+from mailnet.deploy.export.fold import clean
+
 SMALLEST = 256  # numbers of a tensor that is worth a cast
 
 aten: Any = torch.ops.aten
@@ -71,14 +73,8 @@ def halve_graph(graph: fx.GraphModule) -> None:
         with graph.graph.inserting_after(node):
             back = graph.graph.call_function(aten.to.dtype, (node, torch.float32))
         node.replace_all_uses_with(back, delete_user_cb=lambda user, back=back: user is not back)
-    graph.graph.eliminate_dead_code()  # among it the float32 weights
+    clean(graph)  # among it the float32 weights
     graph.graph.lint()
-    used = {str(node.target) for node in graph.graph.nodes if node.op == "get_attr"}
-    for name in [name for name, _ in graph.named_buffers(recurse=False) if name not in used]:
-        delattr(graph, name)
-    graph.delete_all_unused_submodules()
-    _forget_parameters(graph, used)
-    graph.recompile()
 
 
 def _half(graph: fx.GraphModule, target: str, halved: dict[str, str]) -> str:
@@ -90,16 +86,6 @@ def _half(graph: fx.GraphModule, target: str, halved: dict[str, str]) -> str:
         halved[target] = f"half_{len(halved)}"
         graph.register_buffer(halved[target], tensor.detach().to(torch.bfloat16))
     return halved[target]
-
-
-def _forget_parameters(graph: fx.GraphModule, used: set[str]) -> None:
-    """Delete parameters that only the float32 layers read."""
-    for name in [name for name, _ in graph.named_parameters() if name not in used]:
-        owner: Any = graph
-        *path, last = name.split(".")
-        for part in path:
-            owner = getattr(owner, part)
-        delattr(owner, last)
 
 
 def bf16_units() -> str | None:
