@@ -70,6 +70,13 @@ def test_labels_beside_dicts(classifier: MAILClassifier) -> None:
     assert fitted.score(several, words) > 0.8
 
 
+def test_labels_beside_dicts_whose_key_label_is_an_image(classifier: MAILClassifier) -> None:
+    several = [{"label": one["photo"] / 255, "patient": one["patient"]} for one in studies()]
+    classifier.set_params(tasks=None, prepare=None, augment=None, modalities={"label": {"size": 8, "channels": 3}})
+    fitted = classifier.fit(several, np.arange(30) % 2)
+    assert fitted.score(several, np.arange(30) % 2) > 0.8
+
+
 def test_tensors_and_arrays_are_one(classifier: MAILClassifier) -> None:
     several = studies()
     fitted = classifier.fit(several)

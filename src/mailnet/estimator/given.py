@@ -118,12 +118,27 @@ def _labelled(settings: Mapping[str, Any], source: Any, y: Any) -> Given:
     else:
         task, cells, classes = declare_task(labels)
         column, meanings = LABEL, [[cell_text(value)] for value in classes]
-        while isinstance(source, pd.DataFrame) and column in source:
+        taken = _columns(settings["modalities"]) | (set(source) if isinstance(source, pd.DataFrame) else set())
+        while column in taken:
             column += "_"
         config = _config({**settings, "tasks": {LABEL: {**task, "column": column}}})
     rows = _rows(source, config, settings)
     labelled = rows.assign(**{column: cells}) if isinstance(rows, pd.DataFrame) else rows.with_column(column, cells)
     return Given(config, labelled, classes, meanings)
+
+
+def _columns(modalities: Mapping[str, Any]) -> set[str]:
+    """Return the columns that modalities read, as far as they are declared rightly, which is checked later."""
+    found: set[str] = set()
+    for name, section in modalities.items():
+        declared = section if isinstance(section, Mapping) else {}
+        found |= {
+            name,
+            str(declared.get("column")),
+            *(declared.get("numeric") or ()),
+            *(declared.get("categorical") or ()),
+        }
+    return found
 
 
 def _rows(source: Any, config: StudyConfig, settings: Mapping[str, Any]) -> pd.DataFrame | MemoryStudies:
