@@ -2,18 +2,47 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mailnet.errors import MailnetError, RunError
-from mailnet.files import read_json, replacing, write_json, write_text
+from mailnet.files import read_json, replacing, write_first_json, write_json, write_text
 
 
 def test_json_round_trip(tmp_path: Path) -> None:
     write_json(tmp_path / "new" / "a.json", {"name": "Käse", "n": [1, 2.5, None]})
     assert read_json(tmp_path / "new" / "a.json") == {"name": "Käse", "n": [1, 2.5, None]}
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_the_first_of_several_is_kept(links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not links:
+        monkeypatch.setattr(os, "link", raising(errno.EPERM))
+    assert write_first_json(tmp_path / "a.json", 1) == 1
+    assert write_first_json(tmp_path / "a.json", 2) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_one_that_comes_between_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = os.link
+
+    def late(mine: Path, target: Path) -> None:
+        write_json(target, "other")
+        link(mine, target)
+
+    monkeypatch.setattr(os, "link", late)
+    assert write_first_json(tmp_path / "a.json", "mine") == "other"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def raising(number: int) -> Callable[..., None]:
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fail
 
 
 def test_a_failure_leaves_the_old_file(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,6 +56,27 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Write JSON at once or not at all; NaN and infinity are refused, since JSON has none."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def write_first_json(path: str | Path, value: Any) -> Any:
+    """Write JSON unless the file is there, and return what is there then: of processes that begin at once, the first's.
+
+    Raises:
+        RunError: As ``replacing`` and ``read_json``.
+    """
+    target = Path(path)
+    if not target.is_file():
+        mine = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+        write_json(mine, value)
+        try:
+            os.link(mine, target)  # which, unlike a rename, never replaces
+        except FileExistsError:
+            pass
+        except OSError:  # a disk that knows no links
+            os.replace(mine, target)
+        finally:
+            mine.unlink(missing_ok=True)
+    return read_json(target)
 
 
 def read_json(path: str | Path) -> Any:

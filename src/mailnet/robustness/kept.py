@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mailnet.bundle.store import write_tensors
 from mailnet.errors import RunError
-from mailnet.files import read_json, write_json
+from mailnet.files import read_json, write_first_json, write_json
 
 SETTINGS = "settings.json"
 
@@ -90,9 +90,9 @@ class Kept:
         path = self.folder / f"{name}.json"
         return read_json(path) if path.is_file() else None
 
-    def keep_note(self, name: str, value: Any) -> None:
-        """Keep a JSON value under a name."""
-        write_json(self.folder / f"{name}.json", value)
+    def keep_note(self, name: str, value: Any) -> Any:
+        """Keep a JSON value under a name; return that of whoever was first, where several processes keep one."""
+        return write_first_json(self.folder / f"{name}.json", value)
 
     def drop(self, pattern: str) -> None:
         """Delete what was kept under names of a pattern."""

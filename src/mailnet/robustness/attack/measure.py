@@ -164,7 +164,7 @@ def measure_robustness(
     if random and alignment is None:
         alignment = choose_draws(predictor, data, batches, threat, attacked, max_draws, seed,
                                  straight_through=straight_through)  # fmt: skip
-        state.keep_note("alignment", alignment)
+        alignment = state.keep_note("alignment", alignment)  # shares that began at once go by the same
     draws = alignment["draws"] if alignment and used.averages else 1
     source = get_noise(predictor.model)
     cells = plan_cells(kind, levels, attacked, used, random=random, draws=draws, each_modality=each_modality,
