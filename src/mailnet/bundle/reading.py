@@ -85,7 +85,7 @@ class Reader:
                 arrays[name] = list(self._table(requests, rows, name))
         for place, row in enumerate(rows):
             if row not in self._errors and all(several[place] is None for several in arrays.values()):
-                remedy = "Give at least one of its modalities"
+                remedy = "Give at least one of its modalities, or leave the study out with --skip-bad"
                 self._errors[row] = DataError("has no modality at all", study=requests.ids[row], remedy=remedy)
         good = [place for place, row in enumerate(rows) if row not in self._errors]
         kept = [rows[place] for place in good]

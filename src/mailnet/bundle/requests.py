@@ -171,7 +171,8 @@ def gather(
         studies: Path of a CSV or Parquet table, whose paths are relative to it, or of a study.yaml, whose tables are
             read as it says; or what ``read_studies`` gave of one; or a DataFrame, a dict, several or a data set of
             them, whose paths are relative to the data root, else to the working folder. Keys are columns as in
-            training. An image is a path, an array (H, W), (H, W, C) and so on, or a tensor (C, H, W) or (C, D, H, W).
+            training, or of images their modalities. An image is a path, an array (H, W), (H, W, C) and so on, or a
+            tensor (C, H, W) or (C, D, H, W).
         preprocessing: The modalities.
         data_root: Folder that paths may not leave; default the table's own folder, or for studies in memory any.
         id_column: Column of the identifiers, used where it is given.
@@ -198,6 +199,7 @@ def gather(
         count, cells = read_cells(studies, prepared_by)
     base = Path.cwd() if data_root is None else Path(data_root).resolve()
     locator = Locator(Path(base.anchor) if data_root is None else base)
+    cells = _by_column(cells, preprocessing)
     return _requests(cells, [str(base)] * count, locator, preprocessing, id_column, None)
 
 
@@ -253,6 +255,20 @@ def _requests(
         if isinstance(section, ImageConfig) and section.slice == "all"
     ]
     return _expanded(Requests(ids, [], [], cells, folders, locator), counts)
+
+
+def _by_column(cells: dict[str, list[Any]], preprocessing: Mapping[str, ModalityConfig]) -> dict[str, list[Any]]:
+    """Return the cells with images that are given by the modality's name in its column, where that is empty."""
+    columns = {name: section.column for name, section in preprocessing.items() if isinstance(section, PixelConfig)}
+    tables = [section for section in preprocessing.values() if isinstance(section, TabularConfig)]
+    taken = {*columns.values(), *(column for table in tables for column in table.numeric + table.categorical)}
+    found = dict(cells)
+    for name, column in columns.items():
+        if column and name in cells and name not in taken:
+            rows = range(len(cells[name]))
+            given = [_cell(cells, column, row) for row in rows]
+            found[column] = [cells[name][row] if given[row] is None else given[row] for row in rows]
+    return found
 
 
 def _expanded(given: Requests, counts: list[list[int]]) -> Requests:
