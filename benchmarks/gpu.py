@@ -6,9 +6,9 @@ Without a CUDA device it says so and ends with 0. For each network: inference an
 Adam) in fp32, tf32 and bf16, eager, and in bf16 compiled with CUDA graphs, against two ResNet-18. A step's floor is the
 larger of two times: its floating-point operations (counted by torch) at the speed of a large matrix product, and the
 bytes that its convolutions and matrix products must read and write at the speed of a large copy, both measured here.
-``share`` is floor over time. Last come the blocks MSGDC and EMCAM alone, whose floor is their input read once and their
-output written once. What does not fit into ``--minutes`` is listed as not measured. ``--device cpu`` tries the command
-itself on a machine without one.
+``share`` is floor over time. First come the blocks MSGDC and EMCAM alone, whose floor is their input read once and
+their output written once. What does not fit into ``--minutes`` is listed as not measured. ``--device cpu`` tries the
+command itself on a machine without one.
 """
 
 from __future__ import annotations
@@ -270,8 +270,8 @@ def main() -> None:
     deadline = time.monotonic() + 60 * asked.minutes
     device = torch.device(asked.device)
     machine = look_at(device)
-    rows = [row for name in asked.networks for row in measure_network(name, asked, machine, deadline)]
-    rows += measure_blocks(asked, machine, deadline)
+    rows = measure_blocks(asked, machine, deadline)
+    rows += [row for name in asked.networks for row in measure_network(name, asked, machine, deadline)]
     peer = {
         (r["what"], r["precision"], r["kind"]): r["seconds"]
         for r in rows

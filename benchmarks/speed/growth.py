@@ -177,7 +177,7 @@ def main() -> None:
         print_table(f"growth with {line}", ["", "at", "GMAC", "inference ms", "training ms", "training MB"], table)
         for network, rows in found.items():
             slopes = ", ".join(
-                f"{key} {exponent(rows, key, 0):.2f} (upper half {exponent(rows, key, len(rows) // 2 - 1):.2f})"
+                f"{key} {exponent(rows, key, 0):.2f} (upper half {exponent(rows, key, len(rows) // 2):.2f})"
                 for key in ("inference_ms", "training_ms", "training_mb")
             )
             print(f"{network}: exponents {slopes}")

@@ -134,7 +134,7 @@ def openvino(network: nn.Module, inputs: dict[str, Tensor], precision: str, thre
 
     options = {
         "INFERENCE_NUM_THREADS": threads,
-        "INFERENCE_PRECISION_HINT": "f32" if precision == "fp32" else "bf16",
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
         "NUM_STREAMS": 1,
     }
     with tempfile.TemporaryDirectory() as folder:
