@@ -11,6 +11,8 @@ from safetensors.numpy import load_file
 from small_study import small_config
 from test_resume import assert_same
 
+from mailnet.data.config import load_config
+from mailnet.errors import ConfigError
 from mailnet.training.run import read_history
 
 
@@ -18,7 +20,7 @@ from mailnet.training.run import read_history
 def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
     """Arguments of ``mailnet train``, and the run that two processes make of them without a stop."""
     folder = tmp_path_factory.mktemp("processes")
-    config = small_config(folder, n=30, batch_size=6, checkpoint_minutes=0, device="auto")
+    config = small_config(folder, n=30, batch_size=6, checkpoint_minutes=0, device="auto", modality_dropout=0.6)
     assert config.train.device == "auto"  # a machine without a GPU trains together too
     arguments = [str(folder / "study.yaml"), "--cache", str(folder / "cache")]
     found = train_together([*arguments, "--out", str(folder / "whole")], folder / "logs")
@@ -67,3 +69,43 @@ def test_a_run_of_two_goes_on_with_one(study: tuple[list[str], Path], tmp_path: 
     assert ours[1]["train"]["loss"] == pytest.approx(theirs[1]["train"]["loss"], rel=0.5)
     weights = load_file(tmp_path / "run" / "bundle" / "model.safetensors")
     assert weights.keys() == load_file(whole / "bundle" / "model.safetensors").keys()
+
+
+@pytest.fixture(scope="module")
+def sharded(study: tuple[list[str], Path]) -> Path:
+    """The run that two processes make with parts of the network each."""
+    run = study[1].parent / "sharded"
+    found = train_together([*study[0], "--out", str(run), "--set", "train.shard=true"], run.parent / "logs-sharded")
+    assert [code for code, _ in found] == [0, 0], found
+    return run
+
+
+def test_two_with_parts_of_a_network_train_as_two_with_all_of_it(study: tuple[list[str], Path], sharded: Path) -> None:
+    for ours, theirs in zip(read_history(sharded), read_history(study[1]), strict=True):
+        assert ours["train"]["tasks"] == pytest.approx(theirs["train"]["tasks"], rel=1e-4)
+        assert ours["val"]["loss"] == pytest.approx(theirs["val"]["loss"], rel=1e-4)
+    weights, others = (load_file(run / "bundle" / "model.safetensors") for run in (sharded, study[1]))
+    assert weights.keys() == others.keys()
+    for name, values in weights.items():
+        assert values == pytest.approx(others[name], abs=1e-4)
+
+
+def test_a_killed_run_in_parts_goes_on_in_parts_or_whole(
+    study: tuple[list[str], Path], sharded: Path, tmp_path: Path
+) -> None:
+    command = [*study[0], "--out", str(tmp_path / "run")]
+    parts = [*command, "--set", "train.shard=true"]
+    train_together(parts, tmp_path / "killed", dies=1, moment="trainer:batch_losses", count=3)
+    train_together(command, tmp_path / "whole", dies=0, moment="trainer:batch_losses", count=3)
+    found = train_together(parts, tmp_path / "again")
+    assert [code for code, _ in found] == [0, 0], found
+    assert "going on after epoch 1, batch 1" in found[0][1]
+    ours, theirs = (read_history(run)[-1] for run in (tmp_path / "run", sharded))
+    assert ours["val"]["loss"] == pytest.approx(theirs["val"]["loss"], rel=1e-4)
+    assert ours["train"]["tasks"] == pytest.approx(theirs["train"]["tasks"], rel=1e-4)
+
+
+def test_parts_are_of_plain_training(study: tuple[list[str], Path]) -> None:
+    with pytest.raises(ConfigError, match="plain training"):
+        load_config(study[0][0], ["train.shard=true", "train.defense.name=pgd_at"])
+    assert "shard" not in load_config(study[0][0]).model_dump()["train"]

@@ -115,7 +115,7 @@ def _average(tensors: list[Tensor], accelerator: Accelerator) -> None:
             tensor.copy_(values.view_as(tensor))
 
 
-def training_bytes(model: nn.Module, batch: Batch, size: int, ema: bool) -> int:
+def training_bytes(model: nn.Module, batch: Batch, size: int, ema: bool, parts: int = 1) -> int:
     """Estimate the memory that training takes: weights, gradients, moments, averages, and what backward keeps.
 
     Args:
@@ -123,6 +123,7 @@ def training_bytes(model: nn.Module, batch: Batch, size: int, ema: bool) -> int:
         batch: A few studies on its device; one forward pass is made.
         size: Studies that a process takes at a time.
         ema: Whether weights are averaged.
+        parts: Processes that share weights, gradients, moments and average; weights and gradients are gathered too.
     """
     probe = copy.deepcopy(model).train()
     own = {parameter.data_ptr() for parameter in probe.parameters()}
@@ -137,4 +138,5 @@ def training_bytes(model: nn.Module, batch: Batch, size: int, ema: bool) -> int:
         # The result is held, so that no storage is freed and counted again at its old place.
         _held = probe(batch.inputs, batch.present)
     weights = sum(parameter.nbytes for parameter in probe.parameters())
-    return weights * (4 + ema) + int(IN_FLIGHT * sum(kept.values()) * size / max(len(batch), 1))
+    held = weights * (4 + ema) // parts + (2 * weights if parts > 1 else 0)
+    return held + int(IN_FLIGHT * sum(kept.values()) * size / max(len(batch), 1))

@@ -31,12 +31,17 @@ class EMA:
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Move the average towards the network's weights."""
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        decay = decay_at(self.decay, self.updates)
         self.updates += 1
         moving, copied = _floats_and_others(model)
         torch._foreach_lerp_(self._moving, moving, 1 - decay)
         for target, source in zip(self._copied, copied, strict=True):
             target.copy_(source)
+
+
+def decay_at(decay: float, updates: int) -> float:
+    """Return the decay of the update after so many, see ``EMA``."""
+    return min(decay, (1 + updates) / (10 + updates))
 
 
 def _floats_and_others(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:

@@ -187,6 +187,7 @@ def _probe(
     """Make a forward pass as training and prediction will; return the bytes of memory that training takes."""
     dataset = StudyDataset(data)
     batch = dataset.batch(steps[0][:PROBE])
+    parts = accelerator.num_processes if config.train.shard else 1
     size = -(-len(steps[0]) // (accelerator.num_processes * config.train.accumulate))
     hides = hidden_share(config.train, config.regime) > 0 or config.regime == "unpaired"
     alone = hide_modalities(batch, 1.0, torch.Generator().manual_seed(0)) if hides else batch
@@ -195,7 +196,7 @@ def _probe(
         with torch.inference_mode():
             network(alone.to(accelerator.device).inputs, alone.to(accelerator.device).present)
         network.train()
-        return training_bytes(network, batch.to(accelerator.device), size * passes, config.train.ema is not None)
+        return training_bytes(network, batch.to(accelerator.device), size * passes, config.train.ema is not None, parts)
     except ValueError as error:
         raise ConfigError(
             f"the network '{config.model.name}' cannot be trained on these studies: {error}",

@@ -47,7 +47,17 @@ class Replicated:
     @contextmanager
     def evaluated(self) -> Iterator[nn.Module]:
         """Yield the network with the weights that count: their average where there is one; all processes enter it."""
-        yield self.network if self.ema is None else self.ema.model
+        yield self.whole()
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return a copy of the weights that count on the CPU, on the first process; all ask."""
+        if not self.accelerator.is_main_process:
+            return {}
+        return {name: tensor.detach().to("cpu", copy=True) for name, tensor in self.whole().state_dict().items()}
+
+    def whole(self) -> nn.Module:
+        """Return a network that weights can be put in and that can be saved, once nothing is trained any more."""
+        return self.network if self.ema is None else self.ema.model
 
     def tensors(self, optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:
         """Return all that a checkpoint needs, whole; all processes ask, and the first alone may be answered."""

@@ -26,6 +26,7 @@ FREE = (
     "evaluation",
     "train.device",
     "train.checkpoint_minutes",
+    "train.shard",
     "train.track",
     "train.tracking_uri",
 )

@@ -35,6 +35,7 @@ from mailnet.training.plan import Part, Rows, epoch_steps, hidden_share, plan_ep
 from mailnet.training.progress import Progress
 from mailnet.training.replicated import Replicated
 from mailnet.training.run import TrainResult, finish_run, write_history
+from mailnet.training.sharded import Sharded
 from mailnet.training.together import Together
 from mailnet.training.tracking import Tracking
 from mailnet.training.user_transform import Augment, augment_studies
@@ -120,7 +121,11 @@ class Trainer:
         }
         self.augment = augment
         self.images = [name for name, section in config.modalities.items() if section.kind != "tabular"]
-        self.held = Replicated(network, accelerator, self.settings.ema)
+        self.held = (
+            Sharded(network, accelerator, self.settings.ema, together)
+            if self.settings.shard and together.several
+            else Replicated(network, accelerator, self.settings.ema)
+        )
         self.model = self.held.model
         self.optimizer = create_optimizer(network, self.settings)
         self.plateau = Plateau(self.settings.plateau_patience)
@@ -138,9 +143,8 @@ class Trainer:
         patience = self.settings.patience
         while self.state.epoch < self.settings.epochs and (patience is None or self.state.waited < patience):
             self._epoch()
-        with self.held.evaluated() as network:
-            if self.accelerator.is_main_process:
-                self._finish(network)
+        if self.accelerator.is_main_process:
+            self._finish()
         self.accelerator.wait_for_everyone()
         self.progress.done(self.state.best)
         return TrainResult(self.run, self.state.best, self.state.history)
@@ -286,10 +290,7 @@ class Trainer:
         state.epoch, state.step, state.sums, state.images = state.epoch + 1, 0, [], 0
         state.seconds, state.cpu_seconds, state.data_seconds = 0.0, 0.0, 0.0
         if better:
-            with self.held.evaluated() as network:
-                if self.accelerator.is_main_process:
-                    weights = network.state_dict().items()
-                    self.unsaved_best = {name: tensor.detach().to("cpu", copy=True) for name, tensor in weights}
+            self.unsaved_best = self.held.weights()
         if self._is_due():
             self._checkpoint()
         if self.accelerator.is_main_process:
@@ -362,8 +363,9 @@ class Trainer:
         self.tracking.epochs(self.state.history)
         self.progress.say(f"going on after epoch {self.state.epoch}, batch {self.state.step}")
 
-    def _finish(self, network: nn.Module) -> None:
+    def _finish(self) -> None:
         """Write the bundle with the best weights, and remove the checkpoint, which nothing needs any more."""
+        network = self.held.whole()
         load_weights(network, self.unsaved_best or self.checkpoints.load_best(self.state.best["epoch"]))
         save_bundle(
             self.run / "bundle",

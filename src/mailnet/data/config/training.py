@@ -49,7 +49,8 @@ class TrainConfig(Section):
     many parts, to need less memory. ``modality_dropout`` is the chance that a modality of a study is hidden or, in the
     unpaired regime, that companions are taken apart and trained alone; left out, 0.1 and 0.5. ``monitor`` is with a
     ``defense`` ``robust_balanced_accuracy`` where it is left out. ``track`` names what the epochs are logged to
-    beside ``metrics.jsonl``: in the run folder, or for MLflow at ``tracking_uri``.
+    beside ``metrics.jsonl``: in the run folder, or for MLflow at ``tracking_uri``. ``shard`` divides weights, moments
+    and the weights' average among several processes, for networks that are large for one.
     """
 
     preset: Literal["default", "published"] = "default"
@@ -88,6 +89,7 @@ class TrainConfig(Section):
     track: tuple[Literal["tensorboard", "mlflow"], ...] = ()
     tracking_uri: str | None = None
     checkpoint_minutes: float = Field(1.0, ge=0)
+    shard: bool = False
     device: str = "auto"
 
     @field_validator("track", mode="before")
@@ -130,7 +132,7 @@ class TrainConfig(Section):
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave a key that is not used out, so that runs and benchmarks of before there was one are still the same."""
         values: dict[str, Any] = handler(self)
-        for key in ("distill", "track", "tracking_uri"):
+        for key in ("distill", "track", "tracking_uri", "shard"):
             if not getattr(self, key):
                 values.pop(key, None)
         return values
@@ -139,6 +141,8 @@ class TrainConfig(Section):
     def _one_teacher(self) -> TrainConfig:
         if self.distill is not None and self.defense is not None:
             raise ValueError("'distill' and 'defense' are two ways of training: choose one")
+        if self.shard and (self.distill is not None or self.defense is not None):
+            raise ValueError("'shard' is of plain training: leave 'defense' and 'distill' out, or 'shard'")
         return self
 
     @model_validator(mode="after")
