@@ -2,8 +2,8 @@
 
     python benchmarks/pairs.py --first runs/alone-0 runs/alone-1 --second runs/student-0 runs/student-1
 
-Every run has been evaluated (``mailnet evaluate``). Printed are, by task, means over the runs of each side, and the mean
-of the differences of pairs, second minus first, with its 95% interval over redrawn patients.
+Every run has been evaluated (``mailnet evaluate``). Printed are, by task, means over the runs of each side, and the
+mean of the differences of pairs, second minus first, with its 95% interval over redrawn patients.
 """
 
 from __future__ import annotations
