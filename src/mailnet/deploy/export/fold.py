@@ -26,7 +26,8 @@ def simplify(graph: fx.GraphModule) -> None:
         guards = node.op == "call_module" and str(node.target).endswith("_guards_fn")
         if guards or node.target is aten._assert_tensor_metadata.default:
             graph.graph.erase_node(node)
-        elif node.target is aten.dropout.default:
+        elif node.target in (aten.dropout.default, aten.detach_.default):
+            # In-place, detaching fails on the views that a loaded package has for constants.
             _replace(graph, node, node.args[0])
         elif node.target is aten.cummin.default:
             _running_minimum(graph, node)
