@@ -79,6 +79,7 @@ def make_network(name: str, inputs: dict[str, Tensor], classes: list[int]) -> nn
         f"t{n}": TaskSpec(name=f"t{n}", kind="multiclass", classes=tuple(map(str, range(k))))
         for n, k in enumerate(classes)
     }
+    torch.manual_seed(0)  # the same weights in every process
     return create_model(name, modalities, tasks).eval()
 
 
