@@ -198,8 +198,8 @@ def _items(source: Any) -> Iterable[Any]:
     if isinstance(source, pd.DataFrame):
         rows = source.to_dict("records")
         return [{str(key): v for key, v in row.items() if _is_array(v) or cell_text(plain_cell(v))} for row in rows]
-    if hasattr(source, "__iter__") and not isinstance(source, (str, bytes)):
-        return source  # type: ignore[no-any-return]
+    if isinstance(source, Iterable) and not isinstance(source, (str, bytes)):
+        return source
     if hasattr(source, "__getitem__") and hasattr(source, "__len__") and not isinstance(source, (str, bytes)):
         return (source[number] for number in range(len(source)))
     raise ConfigError(f"a {type(source).__name__} is no source of studies", remedy="Give dicts, or a data set of them")
