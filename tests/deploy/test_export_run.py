@@ -19,7 +19,6 @@ from mailnet.data.config import dump_config, load_config
 from mailnet.data.study import StudyData, load_study
 from mailnet.deploy.export import export_run, half, measure, onnx_file, quantise, read_program
 from mailnet.deploy.export import run as job
-from mailnet.deploy.export.choices import refusal_of
 from mailnet.deploy.export.onnx_file import Session
 from mailnet.deploy.export.program import Exported, trace
 from mailnet.deploy.export.studies import Studies, answer_of_program
@@ -216,29 +215,6 @@ def test_int8_that_loses_accuracy_is_refused_and_the_rest_written(
     assert status == 0, err
     facts = json.loads((out / "export.json").read_text())
     assert (facts["kind"], facts["table"][1]["loss"]) == ("int8", 0.0061)  # what was accepted is told
-
-
-def test_loss_is_that_of_the_worst_task() -> None:
-    before = {"a": {"balanced_accuracy": 0.8}, "b": {"balanced_accuracy": 0.7}, "c": {"balanced_accuracy": None}}
-    after = {"a": {"balanced_accuracy": 0.9}, "b": {"balanced_accuracy": 0.69}, "c": {"balanced_accuracy": None}}
-    assert measure.loss(before, after) == pytest.approx(0.01)
-    assert measure.loss({"c": before["c"]}, {"c": after["c"]}) is None
-
-
-@pytest.mark.parametrize(
-    ("loss", "why"),
-    [
-        (-0.2, None),
-        (0.005, None),
-        (0.0051, "int8 loses 0.51 points"),
-        (None, "is not known, since the val studies have"),
-    ],
-)
-def test_int8_is_judged_by_what_it_loses(loss: float | None, why: str | None) -> None:
-    rows: list[dict[str, Any]] = [{"model": "original"}, {"model": "bf16", "loss": 0.3, "split": "val"}]
-    assert refusal_of(rows) is None
-    found = refusal_of([*rows, {"model": "int8", "loss": loss, "split": "val"}])
-    assert found is None if why is None else why in str(found)
 
 
 @pytest.mark.parametrize(("val", "test"), [(0.0, 1.0), (1.0, 0.0)])
