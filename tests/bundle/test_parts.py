@@ -24,6 +24,7 @@ from mailnet.bundle.share import Share
 from mailnet.data.config import load_config
 from mailnet.data.study import load_study
 from mailnet.errors import DataError, RunError
+from mailnet.files import write_first_json
 from mailnet.nn import create_model
 
 STUDIES = 23
@@ -139,14 +140,14 @@ def test_a_part_without_a_study_that_can_be_read_leaves_the_others_as_they_are(
 def test_of_two_that_begin_at_once_with_different_plans_one_is_refused(
     made: tuple[Path, Path], predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table, claim = read_studies(made[1] / "studies.csv"), parts._claim
+    table = read_studies(made[1] / "studies.csv")
 
-    def late(file: Path, plan: dict[str, Any]) -> None:
-        claim(file, {**plan, "model": "other"})  # of the other, who comes first by a moment
-        claim(file, plan)
+    def late(file: Path, plan: dict[str, Any]) -> Any:
+        write_first_json(file, {**plan, "model": "other"})  # of the other, who comes first by a moment
+        return write_first_json(file, plan)
 
-    monkeypatch.setattr(parts, "_claim", late)
-    with pytest.raises(RunError, match="its model differ"):
+    monkeypatch.setattr(parts, "write_first_json", late)
+    with pytest.raises(RunError, match="its model differs"):
         predict_parts(predictor, table, tmp_path / "out", model="m", size=4)
     assert [file.name for file in (tmp_path / "out").iterdir()] == [parts.PLAN]
 
@@ -189,6 +190,8 @@ def test_the_command_counts(made: tuple[Path, Path], tmp_path: Path, mailnet: Co
         "out": str(tmp_path / "o"), "rows": STUDIES, "parts": 6, "there": 3, "made": 3, "bad": 0,
     }  # fmt: skip
     assert mailnet(*command, "--share", "1/2")[0] == 2  # without --parts
+    assert mailnet(*command[:-1], tmp_path / "o.csv", "--parts", 4)[0] == 2
+    assert not (tmp_path / "o.csv").exists()
 
 
 def test_killed_and_begun_again_each_study_is_there_once(made: tuple[Path, Path], tmp_path: Path) -> None:

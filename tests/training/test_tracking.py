@@ -245,9 +245,10 @@ def test_a_study_that_tracks_nothing_is_as_before(tmp_path: Path) -> None:
     assert open_run(result.run, tracked, True) is not None  # it is the same run
 
 
-def test_a_password_has_no_place_in_a_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("user", ["me:secret", "token"])
+def test_a_password_has_no_place_in_a_run(user: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds a password: give it as MLFLOW_TRACKING_PASSWORD"):
-        small_config(tmp_path, n=30, tracking_uri="https://me:secret@mlflow.example.org")
+        small_config(tmp_path, n=30, tracking_uri=f"https://{user}@mlflow.example.org")
 
 
 def test_the_command_tracks(mailnet: Command, tmp_path: Path) -> None:

