@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from dicom_files import SECRETS, dataset, write, write_series
 from mailnet.data.config import ImageConfig
-from mailnet.data.dicom.owner import owner_of
+from mailnet.data.dicom.owner import ISSUER, PERSON, Owner, contradictions, owner_of
 from mailnet.data.images import owner_of_image
 
 PLANE = np.arange(48, dtype=np.uint16).reshape(6, 8)
@@ -40,6 +41,34 @@ def test_numbers_of_two_hospitals_are_not_compared() -> None:
     unknown = owner_of(dataset(PLANE, PatientID="X1"), {})
     assert here.differs(there) == []
     assert here.differs(unknown) == ["PatientID"]
+
+
+def test_of_many_headers_the_same_is_said_as_of_all_pairs() -> None:
+    random = np.random.default_rng(0)
+    seen = set()
+    for _ in range(400):
+        values = random.integers(0, 4, (random.integers(0, 6), 4))  # 0: the header says nothing
+        several = [
+            Owner({key: str(value) for key, value in zip((*PERSON, ISSUER), row, strict=True) if value})
+            for row in values
+        ]
+        differing = {key for one, other in combinations(several, 2) for key in one.differs(other)}
+        assert contradictions(several) == [key for key in PERSON if key in differing]
+        seen.add(tuple(sorted(differing)))
+    assert len(seen) == 8  # every set of keywords came up
+
+
+def test_thousands_of_patients_are_told_at_once() -> None:
+    asked = 0
+
+    class Said(dict[str, str]):
+        def __getitem__(self, key: str) -> str:
+            nonlocal asked
+            asked += 1
+            return super().__getitem__(key)
+
+    assert contradictions(Owner(Said(PatientID=str(number))) for number in range(3000)) == ["PatientID"]
+    assert asked <= 4 * 3000  # of all pairs it would be millions
 
 
 def test_a_header_that_says_otherwise_than_select_asks_is_noticed() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +36,28 @@ class Owner:
         return [
             key for key in both if self.person[key] != other.person[key] and (key != "PatientID" or len(issuers) < 2)
         ]
+
+
+def contradictions(owners: Iterable[Owner]) -> list[str]:
+    """Return the keywords of ``PERSON`` in which any two of several headers contradict each other.
+
+    What ``Owner.differs`` says of all pairs, in time that grows with the headers and not with their pairs: a series may
+    have thousands, each of a number of its own.
+
+    Args:
+        owners: What each says; none and one contradict nothing.
+    """
+    said: dict[str, set[str]] = defaultdict(set)
+    numbers: dict[str | None, set[str]] = defaultdict(set)  # by issuer, None where the header names none
+    for owner in owners:
+        for key in PERSON:
+            if key in owner.person:
+                said[key].add(owner.person[key])
+        if "PatientID" in owner.person:
+            numbers[owner.person.get(ISSUER)].add(owner.person["PatientID"])
+    # Two numbers are compared where one issuer gave both out, or one of them might be anyone's.
+    apart = len(said["PatientID"]) > 1 and (None in numbers or any(len(several) > 1 for several in numbers.values()))
+    return [key for key in PERSON if (apart if key == "PatientID" else len(said[key]) > 1)]
 
 
 def owner_of(header: Any, select: Mapping[str, str]) -> Owner:

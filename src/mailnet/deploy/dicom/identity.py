@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Callable, Iterable
-from itertools import combinations
 from typing import Any
 
-from mailnet.data.dicom.owner import PERSON, Owner
+from mailnet.data.dicom.owner import Owner, contradictions
 from mailnet.errors import DataError
 
 SCHEME = "99MAILNET"  # PS3.16 8.2: private schemes begin with 99
@@ -97,11 +96,8 @@ def check_one_patient(owners: Iterable[Owner]) -> None:
     Raises:
         DataError: Two of them contradict each other.
     """
-    distinct = {tuple(sorted(owner.person.items())): owner for owner in owners}.values()
-    found = {keyword for one, other in combinations(distinct, 2) for keyword in one.differs(other)}
-    if found:
-        which = ", ".join(keyword for keyword in PERSON if keyword in found)
+    if found := contradictions(owners):
         raise DataError(
-            f"holds images of different patients under one Study Instance UID ({which})",
+            f"holds images of different patients under one Study Instance UID ({', '.join(found)})",
             remedy="Correct the headers, or give each patient's study a UID of its own",
         )
