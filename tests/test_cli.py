@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from factory import Command, read_table, write_study, write_table
 from mailnet import __version__
+from mailnet.cli.starting import loading
 
 
 @pytest.fixture(autouse=True)
@@ -191,6 +193,42 @@ def test_help_and_version_load_nothing() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.rstrip().endswith("[]")
     assert "predict" in done.stdout
+
+
+def test_predicting_loads_no_more_than_it_needs(mailnet: Command, tmp_path: Path) -> None:
+    study, run = write_study(tmp_path / "study", n=30, train={"epochs": 1}), tmp_path / "run"
+    assert mailnet("train", study, "--out", run)[0] == 0
+    unneeded = ["accelerate", "sklearn", "scipy", "sympy", "matplotlib", "rich", "jinja2", "monai", "captum"]
+    unneeded += ["onnxruntime", "pydicom", "nibabel", "tensorboard", "torch._dynamo", "torch.onnx"]
+    program = (
+        "import gc, sys\nfrom mailnet.cli import main\n"
+        f"try: main(['predict', {str(run)!r}, {str(study)!r}, '--json'])\nexcept SystemExit: pass\n"
+        f"print([name for name in {unneeded!r} if name in sys.modules])\n"
+        "print('torch' in sys.modules, gc.isenabled())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-2:] == ["[]", "True True"]
+
+
+@pytest.mark.parametrize("searching", [True, False])
+def test_nothing_is_searched_for_garbage_while_it_loads(searching: bool) -> None:
+    before = gc.isenabled()
+    try:
+        gc.enable() if searching else gc.disable()
+        with loading():
+            assert not gc.isenabled()
+        assert gc.isenabled() == searching
+    finally:
+        gc.enable() if before else gc.disable()
+
+
+def test_a_command_ends_without_a_search_for_garbage() -> None:
+    program = (
+        "import atexit, gc\natexit.register(lambda: print(gc.get_freeze_count() > 0, len(gc.get_objects(2))))\n"
+        "from mailnet.cli import main\nmain(['--version'])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "True 0"
 
 
 def test_version(mailnet: Command) -> None:

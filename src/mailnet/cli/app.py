@@ -20,6 +20,7 @@ from mailnet.cli.output import print_json, report_error, say
 from mailnet.cli.predict import predict
 from mailnet.cli.robustness import attack, certify, corrupt
 from mailnet.cli.serve import serve
+from mailnet.cli.starting import end_quickly
 from mailnet.cli.tune import tune
 from mailnet.cli.watch import watch
 
@@ -344,6 +345,7 @@ def data_prepare(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its status."""
+    end_quickly()
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     # --debug may stand anywhere, where a user adds it: at the end of the command that failed.

@@ -5,12 +5,16 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mailnet.cli.options import DataRoot, Device, Json, ShareOption, SkipBad
 from mailnet.cli.output import print_json, say
+from mailnet.cli.starting import loading
+
+if TYPE_CHECKING:
+    from mailnet.bundle import StudyPredictor
 
 
 def predict(
@@ -48,7 +52,6 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Predict studies of a table; labels are not needed, modalities may be absent."""
-    from mailnet.deploy.runtime import load
     from mailnet.errors import ConfigError
     from mailnet.files import replacing
 
@@ -62,7 +65,7 @@ def predict(
         raise ConfigError("--share needs --parts", remedy="Say how many rows a part has, for example --parts 4096")
     if out is not None and out.suffix not in (".csv", ".parquet"):
         raise ConfigError("is neither .csv nor .parquet", file=out, remedy="Rename it; JSON goes to stdout with --json")
-    predictions = load(model, device=device).predict(
+    predictions = _load(model, device).predict(
         manifest,
         without=tuple(without or ()),
         skip_bad=skip_bad,
@@ -105,7 +108,6 @@ def _predict_parts(
     from mailnet.bundle.parts import predict_parts
     from mailnet.bundle.requests import read_studies
     from mailnet.bundle.share import parse_share
-    from mailnet.deploy.runtime import load
     from mailnet.errors import ConfigError
 
     if out is None:
@@ -113,7 +115,7 @@ def _predict_parts(
     if out.suffix in (".csv", ".parquet"):
         raise ConfigError("is a file's name; --parts writes a folder", file=out, remedy="Leave the ending out")
     mine = None if share is None else parse_share(share)
-    predictor = load(model, device=device)
+    predictor = _load(model, device)
     table = read_studies(manifest, data_root, predictor.facts.id_column)
     done = predict_parts(
         predictor, table, out, model=_digest(model), size=size,
@@ -125,6 +127,13 @@ def _predict_parts(
         say(f"{done.bad} studies were left out, see _bad-*.json there")
     if as_json:
         print_json({"out": str(out), "rows": len(table), **asdict(done)})
+
+
+def _load(model: Path, device: str) -> StudyPredictor:
+    with loading():
+        from mailnet.deploy.runtime import load
+
+        return load(model, device=device)
 
 
 def _digest(model: Path) -> str:
