@@ -8,11 +8,9 @@ from mailnet.metrics.ranking import Ranking
 from mailnet.metrics.single import SMALLEST
 from mailnet.metrics.values import (
     Array,
-    EvenBins,
+    CalibrationErrors,
     Values,
-    binned,
     mean_defined,
-    place_in_bins,
     ratio,
 )
 
@@ -42,10 +40,8 @@ class MultiLabel:
         self.whole = known.all(1).astype(float)
         self.exact = right.all(1).astype(float)
         gap = self.known * (probabilities - truth)
-        self.gaps = np.sum(
-            [binned(of, place_in_bins(p, bins), bins) for of, p in zip(gap.T, probabilities.T, strict=True)], axis=0
-        )
-        self.even, self.labelled = EvenBins(gap[known], probabilities[known], bins), np.nonzero(known)[0]
+        self.calibration = CalibrationErrors(gap[known], probabilities[known], bins)
+        self.labelled = np.nonzero(known)[0]
         self.squares = (self.known * np.square(probabilities - truth)).sum(1)
         likelihood = np.clip(np.where(truth == 1, probabilities, 1 - probabilities), SMALLEST, 1.0)
         self.surprise = -(self.known * np.log(likelihood)).sum(1)
@@ -64,6 +60,7 @@ class MultiLabel:
         auroc, auprc = (np.stack(several, axis=1) for several in zip(*areas, strict=True))
         accuracy = ratio(weights @ self.right, weights @ self.known)
         answers = weights @ self.answers
+        ece, adaptive = self.calibration(weights[:, self.labelled])
         overall = {
             "accuracy": ratio(weights @ self.exact, weights @ self.whole),
             "label_accuracy": mean_defined(accuracy),
@@ -71,8 +68,8 @@ class MultiLabel:
             "macro_f1": mean_defined(f1),
             "macro_auroc": mean_defined(auroc),
             "macro_auprc": mean_defined(auprc),
-            "ece": ratio(np.abs(weights @ self.gaps).sum(1), answers),
-            "adaptive_ece": self.even(weights[:, self.labelled]),
+            "ece": ece,
+            "adaptive_ece": adaptive,
             "brier": ratio(weights @ self.squares, answers),
             "nll": ratio(weights @ self.surprise, answers),
         }

@@ -7,11 +7,9 @@ import numpy as np
 from mailnet.metrics.ranking import Ranking
 from mailnet.metrics.values import (
     Array,
-    EvenBins,
+    CalibrationErrors,
     Values,
-    binned,
     mean_defined,
-    place_in_bins,
     ratio,
 )
 from mailnet.specs import TaskSpec
@@ -37,22 +35,23 @@ class SingleLabel:
         said, each = probabilities.argmax(1), np.arange(studies)
         confidence = probabilities.max(1)
         self.spec = spec
-        self.truth, self.said = np.eye(classes)[labels], np.eye(classes)[said]
-        self.right = (said == labels).astype(float)
-        gap = confidence - self.right
-        self.gaps = binned(gap, place_in_bins(confidence, bins), bins)
-        self.even = EvenBins(gap, confidence, bins)
-        squares = np.square(probabilities - self.truth).sum(1)
+        truth, answer = np.eye(classes)[labels], np.eye(classes)[said]
+        self.calibration = CalibrationErrors(confidence - (said == labels), confidence, bins)
+        squares = np.square(probabilities - truth).sum(1)
+        surprise = -np.log(np.clip(probabilities[each, labels], SMALLEST, 1.0))
+        distance = np.abs(said - labels).astype(float)
         # Of two classes the score is by custom that of one of them, half the sum over both.
-        self.squares = squares / 2 if spec.kind == "binary" else squares
-        self.surprise = -np.log(np.clip(probabilities[each, labels], SMALLEST, 1.0))
+        sums = [squares / 2 if spec.kind == "binary" else squares, surprise, distance, np.square(distance)]
+        # One product adds up all that is a plain sum: labels, answers and right answers by class, then these.
+        self.table = np.column_stack([truth, answer, truth * answer, *sums])
         self.rankings = [Ranking(labels == k, probabilities[:, k]) for k in range(classes)]
-        self.distance = np.abs(said - labels).astype(float)
 
     def __call__(self, weights: Array) -> Values:
         total = weights.sum(1)
-        support, given = weights @ self.truth, weights @ self.said
-        hits = weights @ (self.truth * self.said)
+        size = len(self.spec.classes)
+        support, given, hits, sums = np.split(weights @ self.table, [size, 2 * size, 3 * size], axis=1)
+        squares, surprise, distance, apart = sums.T
+        ece, adaptive = self.calibration(weights)
         sensitivity = ratio(hits, support)
         others = total[:, None] - support
         f1 = ratio(2 * hits, support + given)
@@ -61,19 +60,19 @@ class SingleLabel:
         auroc, auprc = (np.stack(several, axis=1) for several in zip(*areas, strict=True))
         binary = self.spec.kind == "binary"
         overall = {
-            "accuracy": ratio(weights @ self.right, total),
+            "accuracy": ratio(hits.sum(1), total),
             "balanced_accuracy": mean_defined(sensitivity),
             "macro_f1": mean_defined(f1),
             "macro_auroc": auroc[:, 1] if binary else mean_defined(auroc),
             "macro_auprc": auprc[:, 1] if binary else mean_defined(auprc),
-            "ece": ratio(np.abs(weights @ self.gaps).sum(1), total),
-            "adaptive_ece": self.even(weights),
-            "brier": ratio(weights @ self.squares, total),
-            "nll": ratio(weights @ self.surprise, total),
+            "ece": ece,
+            "adaptive_ece": adaptive,
+            "brier": ratio(squares, total),
+            "nll": ratio(surprise, total),
         }
         if self.spec.kind == "ordinal":
-            overall["quadratic_kappa"] = self._kappa(weights, support, given, total)
-            overall["mean_absolute_error"] = ratio(weights @ self.distance, total)
+            overall["quadratic_kappa"] = _kappa(apart, support, given, total)
+            overall["mean_absolute_error"] = ratio(distance, total)
         per_class = {
             "sensitivity": sensitivity,
             "specificity": ratio(others - (given - hits), others),
@@ -84,9 +83,10 @@ class SingleLabel:
         }
         return Values(overall, per_class)
 
-    def _kappa(self, weights: Array, support: Array, given: Array, total: Array) -> Array:
-        """Cohen's kappa with weights (i - j)^2 (Cohen 1968)."""
-        rank = np.arange(support.shape[1])
-        cost = np.square(rank[:, None] - rank[None, :]).astype(float)
-        expected = ((support @ cost) * given).sum(1)
-        return 1 - ratio((weights @ np.square(self.distance)) * total, expected)
+
+def _kappa(apart: Array, support: Array, given: Array, total: Array) -> Array:
+    """Cohen's kappa with weights (i - j)^2 (Cohen 1968), of the sum of these, ``apart`` (D,)."""
+    rank = np.arange(support.shape[1])
+    cost = np.square(rank[:, None] - rank[None, :]).astype(float)
+    expected = ((support @ cost) * given).sum(1)
+    return 1 - ratio(apart * total, expected)
