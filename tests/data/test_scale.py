@@ -10,14 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from mailnet.data import paths
 from mailnet.data.cells import NAMED
-from mailnet.data.columns import TEXT, text_of
+from mailnet.data.columns import TEXT, in_one_piece, text_of
 from mailnet.data.config import StudyConfig, parse_config
 from mailnet.data.locations import Locator
-from mailnet.data.manifest import read_manifest
+from mailnet.data.manifest import load_manifest, read_manifest
 from mailnet.data.paths import locate_all, relative_all
 from mailnet.errors import DataError
 
@@ -53,6 +54,27 @@ def test_no_column_holds_objects(tmp_path: Path) -> None:
     assert {name for name in frame if frame[name].dtype == TEXT} == {
         "id", "group", "unit", "split", "path:ct", "raw:sex", "subgroup:sex",
     }  # fmt: skip
+
+
+def test_text_read_in_pieces_lies_in_one(tmp_path: Path) -> None:
+    """Of several, Arrow joins all whenever some rows are taken: an epoch would take the square of its rows."""
+    names = [text_of(f"{part}{i}" for i in range(10)) for part in "abcd"]
+    table = pd.DataFrame({"id": pd.concat(names, ignore_index=True), "age": np.arange(40.0)})
+    table["sex"], table["t"] = ["f", "m"] * 20, ["a", "b"] * 20
+    assert pieces(table["id"]) == 4
+    modalities = {"table": {"kind": "tabular", "numeric": ["age"], "categorical": ["sex"]}}
+    config = study(tmp_path, id="id", group="id", manifest=[], modalities=modalities)
+    frame = load_manifest(config, table=table).frame
+    assert frame["id"].tolist() == table["id"].tolist()
+    assert {name: pieces(frame[name]) for name in frame if frame[name].dtype == TEXT} == dict.fromkeys(
+        ["id", "group", "unit", "split", "raw:sex"], 1
+    )
+    assert in_one_piece(table)["id"].equals(table["id"])
+
+
+def pieces(column: pd.Series) -> int:
+    held = pa.array(column.array)
+    return held.num_chunks if isinstance(held, pa.ChunkedArray) else 1
 
 
 def test_a_problem_of_all_rows_is_not_said_of_all(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mailnet.data.columns import TEXT
 from mailnet.data.config import TabularConfig
 from mailnet.data.table import TableState
 from mailnet.errors import DataError
@@ -76,6 +77,24 @@ def test_text_for_a_number_and_an_absent_column() -> None:
         fit().transform(ROWS.astype({"age": object}).assign(age=[1, "old", 2, 3]), ["a", "b", "c", "d"])
     with pytest.raises(DataError, match="the column 'dose' is absent"):
         fit().transform(ROWS[["age", "site"]])
+
+
+def test_text_of_any_kind_gives_the_same_categories() -> None:
+    cells = ["a", " a", "True", "1", "1.0", "", "b", "01", None, "a"]
+    columns = [pd.Series(cells, dtype=kind) for kind in (object, TEXT)]
+    config = TabularConfig(kind="tabular", categorical=["c"])
+    states = [TableState.fit("t", config, pd.DataFrame({"c": column})) for column in columns]
+    assert states[0].categorical[0].values == ("1", "a", "b", "true")
+    assert states[0] == states[1]
+    found = [states[0].transform(pd.DataFrame({"c": column})) for column in columns]
+    np.testing.assert_array_equal(found[0], found[1])
+    assert found[0].argmax(1).tolist() == [1, 1, 3, 0, 0, 4, 2, 0, 4, 1]
+    needed = TabularConfig(kind="tabular", categorical=["c"], required=["c"])
+    for column in columns:
+        state = TableState.fit("t", needed, pd.DataFrame({"c": column}))
+        with pytest.raises(DataError, match="required") as caught:
+            state.transform(pd.DataFrame({"c": column}), [f"s{i}" for i in range(len(cells))])
+        assert caught.value.study == "s5"
 
 
 def test_identifiers_are_no_categories() -> None:

@@ -43,6 +43,21 @@ def as_text(column: pd.Series[Any]) -> pd.Series[Any]:
     return column.fillna("") if column.hasnans else column
 
 
+def in_one_piece(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table whose text lies in one piece a column.
+
+    Tables are read in pieces, and Arrow joins all of them whenever some rows are taken, so that batch after batch an
+    epoch would take the square of its rows.
+    """
+    whole: dict[str, Any] = {}
+    for name, column in frame.items():
+        if column.dtype == TEXT:
+            held = pa.array(column.array)
+            if isinstance(held, pa.ChunkedArray) and held.num_chunks > 1:
+                whole[str(name)] = pd.Series(pd.array(held.combine_chunks(), dtype=TEXT), index=frame.index)
+    return frame.assign(**whole)
+
+
 def distinct(column: pd.Series[Any]) -> tuple[np.ndarray, list[Any]]:
     """Return of each cell the place of its value among the distinct ones, -1 where absent, and these as they come."""
     places, values = pd.factorize(column)

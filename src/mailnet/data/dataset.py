@@ -73,8 +73,8 @@ class StudyDataset:
 
     def _names(self, rows: np.ndarray) -> list[str]:
         if rows.ndim == 1:
-            return [str(study) for study in self._ids[rows]]
-        names = iter([str(study) for study in self._ids[rows[rows >= 0]]])
+            return list(self._ids[rows].tolist())
+        names = iter(self._ids[rows[rows >= 0]].tolist())
         return [" + ".join(next(names) for row in several if row >= 0) for several in rows.tolist()]
 
 

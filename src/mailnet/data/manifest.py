@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mailnet.data.cells import Cells
-from mailnet.data.columns import distinct, recode, text_of
+from mailnet.data.columns import distinct, in_one_piece, recode, text_of
 from mailnet.data.composition import find_composition_problems
 from mailnet.data.config import SPLITS, Split, StudyConfig
 from mailnet.data.inputs import input_columns, modality_columns
@@ -80,7 +80,7 @@ def read_manifest(
     owner = _owners(config, columns)
     columns["unit"] = _units(config, columns)
     columns["split"] = _splits(cells, config, columns["unit"], labels, owner)
-    frame = expand_planes(pd.DataFrame(columns | labels), cells, config)
+    frame = in_one_piece(expand_planes(pd.DataFrame(columns | labels), cells, config))
     # That a task or modality without its column has no examples is no second problem.
     unread = {name for name, task in config.tasks.items() if cells.missing & label_columns(name, task)}
     empty = {name for name, section in config.modalities.items() if cells.missing & set(input_columns(name, section))}

@@ -71,22 +71,41 @@ def split_kinds(groups: pd.Series[Any], kinds: np.ndarray, labels: Sequence[Labe
     single = {repr(label) for row in labels for label in row}
     # By rarity, then name: the first is what decides when a group is placed.
     ranked = sorted((n, name) for name, n in count.items() if name in single or n >= _COMMON)
-    wanted = {name: _wanted(n, fractions) for n, name in ranked}
-    overall = {k: fraction * len(names) for k, fraction in fractions}
+    wanted = {name: _Wish(_wanted(n, fractions)) for n, name in ranked}
+    overall = _Wish({k: fraction * len(names) for k, fraction in fractions})
     kept = [[name for _, name in sorted((count[name], name) for name in own & wanted.keys())] for own in members]
     rank = {name: k for k, (_, name) in enumerate(ranked)}
     first = np.array([rank[own[0]] if own else len(rank) for own in kept], dtype=np.int64)
     wishes = [[*(wanted[name] for name in own), overall] for own in kept]
 
     chosen = np.zeros(len(names), dtype=np.int8)
-    order = np.lexsort([*_ties(names, config.seed), first[profile]])
-    for group in order:
-        mine = wishes[profile[group]]
-        best = max(overall, key=lambda k: [round(wish[k], 9) for wish in mine])
-        chosen[group] = best
+    order = np.lexsort([*_ties(names.tolist(), config.seed), first[profile]])
+    splits = [k for k, _ in fractions]
+    best: list[int] = []
+    for own in profile[order].tolist():
+        mine = wishes[own]
+        best.append(max(splits, key=lambda k: [wish.rounded[k] for wish in mine]))
         for wish in mine:
-            wish[best] -= 1
+            wish.grant(best[-1])
+    chosen[order] = best
     return chosen[rows]
+
+
+class _Wish:
+    """How many groups with a label each split still wants.
+
+    Args:
+        left: Split -> number.
+    """
+
+    def __init__(self, left: dict[int, float]) -> None:
+        self.left = left
+        # As they are compared: rounded when they change, since there are groups by the million.
+        self.rounded = {k: round(number, 9) for k, number in left.items()}
+
+    def grant(self, split: int) -> None:
+        self.left[split] -= 1
+        self.rounded[split] = round(self.left[split], 9)
 
 
 def _names(row: Labels) -> frozenset[str]:

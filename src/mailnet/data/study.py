@@ -173,7 +173,7 @@ def _features(state: TableState, frame: pd.DataFrame, present: np.ndarray) -> np
     for start in range(0, len(having), TABLE_ROWS):
         places = having[start : start + TABLE_ROWS]
         rows = frame.iloc[places].rename(columns=lambda c: c.removeprefix("raw:"))
-        features[places] = state.transform(rows, [str(study) for study in rows["id"]])
+        features[places] = state.transform(rows, rows["id"].tolist())
     return features
 
 

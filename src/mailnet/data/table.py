@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mailnet.data.columns import distinct
 from mailnet.data.config import TabularConfig
 from mailnet.data.numeric import NumericState, quoted
 from mailnet.data.values import canonical, expand_columns, nearest
@@ -103,17 +104,19 @@ class TableState:
             raise DataError(message, modality=self.modality, remedy=remedy)
         parts = [self.numeric.transform(self.modality, rows, ids)]
         for category in self.categorical:
-            texts = [canonical(value) for value in rows[category.name]]
-            if category.required and "" in texts:
+            places, texts = _canonical(rows[category.name])
+            empty = np.array([text == "" for text in texts], dtype=bool)[places]
+            if category.required and empty.any():
                 raise DataError(
                     f"'{category.name}' is required and has no value",
-                    study=None if ids is None else ids[texts.index("")],
+                    study=None if ids is None else ids[int(empty.argmax())],
                     modality=self.modality,
                     remedy="Fill the cell",
                 )
             place = {value: k for k, value in enumerate(category.values)}
             one_hot = np.zeros((len(rows), len(place) + 1), np.float32)
-            one_hot[np.arange(len(rows)), [place.get(text, len(place)) for text in texts]] = 1
+            own = np.array([place.get(text, len(place)) for text in texts], dtype=np.int64)
+            one_hot[np.arange(len(rows)), own[places]] = 1
             parts.append(one_hot)
         return np.concatenate(parts, axis=1)
 
@@ -137,13 +140,24 @@ class TableState:
         )
 
 
+def _canonical(column: pd.Series[Any]) -> tuple[np.ndarray, list[str]]:
+    """Return of each cell the place of what it is compared by among the texts that follow."""
+    if isinstance(column.dtype, pd.StringDtype):
+        places, values = distinct(column)
+        return places, [*map(canonical, values), ""]  # an absent cell has place -1
+    # By value: to pandas, True and 1 would be one.
+    known: dict[str, int] = {}
+    return np.array([known.setdefault(canonical(value), len(known)) for value in column], np.int64), list(known)
+
+
 def _says_something(column: pd.Series[Any]) -> bool:
-    values = {canonical(value) for value in column}
+    places, texts = _canonical(column)
+    values = {texts[place] for place in np.unique(places).tolist()}
     return len(values) > 1 and values != {""}
 
 
 def _fit_categorical(modality: str, name: str, column: pd.Series[Any], required: bool) -> CategoricalState:
-    values = sorted({canonical(value) for value in column} - {""})
+    values = sorted(set(_canonical(column)[1]) - {""})
     # The values are stored in every bundle, where identifiers of patients must never stand.
     if len(values) > MAX_CATEGORIES:
         raise DataError(

@@ -21,7 +21,7 @@ def cell_text(value: Any) -> str:
     >>> cell_text(3.0), cell_text(None), cell_text(" a ")
     ('3', '', 'a')
     """
-    if hasattr(value, "item"):
+    if type(value) is not str and hasattr(value, "item"):  # most cells are text, and millions of them are asked
         value = value.item()
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
