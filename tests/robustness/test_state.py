@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from linear_run import SECRET, write_linear_run
 
-from mailnet.bundle.share import Share
 from mailnet.errors import RunError
 from mailnet.robustness.attack.measure import measure_robustness
 from mailnet.robustness.attack.run_suite import Progress
@@ -54,21 +53,9 @@ def test_killed_after_every_attack_it_ends_the_same(run: Path, tmp_path: Path, m
             assert not any(SECRET.encode() in path.read_bytes() or SECRET in path.name for path in written)
     assert card == whole
     assert len(kept) == len(set(kept)) == 2 * 3 * 2  # batches, cells, attacks: none is made twice
-    assert set(said) == {"Going on with the measurement that was stopped: suite quick, linf, 0.5/255, 9 studies"}
+    begun = "Going on with the measurement that was begun: suite quick, linf, 0.5/255, 9 studies; "
+    assert set(said) == {f"{begun}{done} of 2 batches are done, the others are attacked now" for done in (0, 1)}
     assert not (tmp_path / "killed" / FOLDER).exists()
-
-
-def test_shares_attack_batches_and_the_card_is_that_of_one_process(run: Path, tmp_path: Path) -> None:
-    whole = measured(run, tmp_path / "whole")
-    said: list[str] = []
-    for index in (1, 0):
-        options = {**OPTIONS, "share": Share(index, 2), "say": said.append}
-        assert measure_robustness(run, out=tmp_path / "shared", cache=run.parent / "cache", **options) == {}
-    assert "1 of 2 batches are done" in said[0]
-    assert "2 of 2 batches are done" in said[-1]
-    with pytest.MonkeyPatch.context() as patch:  # nothing is left to be attacked
-        patch.setattr("mailnet.robustness.attack.measure.attack_batch", None)
-        assert measured(run, tmp_path / "shared") == whole
 
 
 def test_measurements_of_several_settings_are_each_gone_on_with(
@@ -87,7 +74,7 @@ def test_measurements_of_several_settings_are_each_gone_on_with(
     assert len(said) == 1
     assert "1 of them, can be gone on with too; if they are no longer wanted, delete" in said[0]
     first = measured(run, tmp_path, **small, say=said.append)
-    assert said[1].startswith("Going on with the measurement that was stopped: suite quick")
+    assert said[1].startswith("Going on with the measurement that was begun: suite quick")
     assert first == measured(run, tmp_path / "alone", **small)
     assert len([*(tmp_path / FOLDER).iterdir()]) == 1
     second = measured(run, tmp_path, **small, seed=1, say=said.append)

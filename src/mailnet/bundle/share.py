@@ -24,6 +24,9 @@ class Share:
         if not 0 <= self.index < self.count:
             raise ValueError(f"a share is I/N with I from 0 to N - 1, got {self.index}/{self.count}")
 
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
     def __contains__(self, number: int) -> bool:
         return number % self.count == self.index
 

@@ -351,7 +351,7 @@ def main(arguments: list[str] | None = None) -> None:
     # --debug may stand anywhere, where a user adds it: at the end of the command that failed.
     given = [argument for argument in given if argument != "--debug"]
     try:
-        app(given, prog_name="mailnet")
+        app(given, prog_name="mailnet", obj=given)
     except SystemExit as ended:
         if ended.code == INTERRUPTED:
             say("Stopped. Given again, the same command goes on from what it has kept, if there was anything yet.")

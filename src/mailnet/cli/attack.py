@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,32 @@ def print_attack(card: Mapping[str, Any], folder: Path) -> None:
     for line in notes(card):
         say(line)
     say(f"Written: {folder / 'robustness.json'}")
+
+
+def print_share(done: Mapping[str, Any]) -> None:
+    """Say what a share has done, and what writes the card."""
+    made = f"{done['made']} batch{'' if done['made'] == 1 else 'es'} attacked now"
+    say(
+        f"Share {done['share']}: {done['studies']} studies, {made}; "
+        f"{done['there']} of all {done['batches']} batches are done"
+    )
+    if done["card"] is not None:
+        say(f"The result card is written: {done['card']}")
+    else:
+        say(f"{'This' if done['ready'] else 'Once all are, this'} writes the result card: {done['next']}")
+
+
+def finishing_command(given: Sequence[str]) -> str:
+    """Return the command that writes the card of what shares attacked, as one types it.
+
+    Args:
+        given: The words of a share's command, after ``mailnet``.
+
+    >>> finishing_command(["attack", "my run", "--share", "0/2", "--json", "--seed", "3"])
+    "mailnet attack 'my run' --seed 3"
+    """
+    words = [word for word, before in zip(given, ["", *given], strict=False) if "--share" not in (word, before)]
+    return shlex.join(["mailnet", *(word for word in words if word != "--json" and not word.startswith("--share="))])
 
 
 def notes(card: Mapping[str, Any]) -> list[str]:

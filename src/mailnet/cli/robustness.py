@@ -12,6 +12,7 @@ from mailnet.cli.output import print_json, say
 
 
 def attack(
+    context: typer.Context,
     run: RunPath,
     suite: Annotated[
         str | None,
@@ -85,10 +86,10 @@ def attack(
     """Attack a run's studies and write the result card; given again after a stop, it goes on where it was.
 
     With --share a process attacks its share of the batches; when all have ended, the same command without it writes the
-    card.
+    card. Given before, it attacks what is left, and shares still at work end.
     """
     from mailnet.bundle.share import parse_share
-    from mailnet.cli.attack import print_attack, read_levels, read_tables
+    from mailnet.cli.attack import finishing_command, print_attack, print_share, read_levels, read_tables
     from mailnet.robustness.attack.measure import measure_robustness
 
     card = measure_robustness(
@@ -99,9 +100,12 @@ def attack(
         straight_through=straight_through, i_know=i_know, out=out, data_root=data_root,
         skip_bad=skip_bad, cache=cache, device=device, say=say, share=None if share is None else parse_share(share),
     )  # fmt: skip
-    if as_json:
+    if share is not None:
+        done = {**card, "next": None if card["card"] else finishing_command(context.obj)}
+        print_json(done) if as_json else print_share(done)
+    elif as_json:
         print_json(card)
-    elif card:
+    else:
         print_attack(card, run if out is None else out)
 
 

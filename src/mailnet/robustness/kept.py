@@ -25,6 +25,10 @@ def fingerprint(settings: Mapping[str, Any]) -> str:
     return sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
+class Removed(RunError):
+    """Another process has ended the measurement, and removed what was kept of it."""
+
+
 class Kept:
     """A folder of what is done, named after the fingerprint of the settings.
 
@@ -33,27 +37,29 @@ class Kept:
     Args:
         root: Where the folders of all settings are.
         settings: All that the results depend on.
+        guest: Another process ends the measurement: where it has, nothing more is kept, and ``Removed`` says so.
 
     Raises:
         RunError: The folder cannot be read or written.
     """
 
-    def __init__(self, root: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, root: Path, settings: Mapping[str, Any], *, guest: bool = False) -> None:
         self.root = root
+        self.guest = guest
         self.folder = root / fingerprint(settings)
         self.resumed = (self.folder / SETTINGS).is_file()
         if not self.resumed:
             write_json(self.folder / SETTINGS, settings)
 
-    def announce(self, what: str, say: Callable[[str], None]) -> None:
+    def announce(self, line: str, say: Callable[[str], None]) -> None:
         """Say what is gone on with, and that others have left something.
 
         Args:
-            what: The measurement in words.
+            line: How far the measurement is; empty where it begins.
             say: Called with a line for the user.
         """
-        if self.resumed:
-            say(f"Going on with the measurement that was stopped: {what}")
+        if line:
+            say(line)
         others = sum(path.parent != self.folder for path in self.root.glob(f"*/{SETTINGS}"))
         if others:
             say(
@@ -64,10 +70,10 @@ class Kept:
     def tensors(self, name: str) -> dict[str, Tensor] | None:
         """Return the tensors that were kept under a name, None where none were."""
         path = self.folder / f"{name}.safetensors"
-        if not path.is_file():
-            return None
         try:
             return load_file(path)
+        except FileNotFoundError:  # asked for by opening it: another process may delete it at any time
+            return None
         except (OSError, SafetensorError) as error:
             remedy = "Delete the folder it is in, and measure again"
             raise RunError(f"cannot be read ({error})", file=path, remedy=remedy) from error
@@ -82,8 +88,17 @@ class Kept:
         return made, False
 
     def keep_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
-        """Keep tensors under a name."""
+        """Keep tensors under a name.
+
+        Raises:
+            Removed: A guest finds the measurement ended.
+        """
         write_tensors(self.folder / f"{name}.safetensors", tensors)
+        # Looked at after writing: what is written while the folder is being removed would stay behind.
+        if self.guest and not (self.folder / SETTINGS).is_file():
+            self.remove()
+            remedy = "Give the command again, unless another one has written the results"
+            raise Removed("was removed while it was at work", file=self.folder, remedy=remedy)
 
     def note(self, name: str) -> Any:
         """Return a JSON value that was kept under a name, None where none was."""
@@ -97,10 +112,11 @@ class Kept:
     def drop(self, pattern: str) -> None:
         """Delete what was kept under names of a pattern."""
         for path in self.folder.glob(pattern):
-            path.unlink()
+            path.unlink(missing_ok=True)  # another process may do the same
 
     def remove(self) -> None:
         """Delete the folder, and that of all settings where no other has left anything in it."""
+        (self.folder / SETTINGS).unlink(missing_ok=True)  # first, by which guests know
         shutil.rmtree(self.folder, ignore_errors=True)
         if self.root.is_dir() and not any(self.root.glob(f"*/{SETTINGS}")):
             shutil.rmtree(self.root, ignore_errors=True)

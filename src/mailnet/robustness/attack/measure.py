@@ -14,16 +14,16 @@ from mailnet.attacks import Threat
 from mailnet.bundle import load
 from mailnet.bundle.share import Share
 from mailnet.data.config.base import radius_text
-from mailnet.data.progress import progress
 from mailnet.errors import ConfigError
 from mailnet.evaluation.inputs import load_studies, results_folder
 from mailnet.files import read_json, write_json
 from mailnet.nn.noise import get_noise
-from mailnet.robustness.attack.batch import Attacker, attack_batch
+from mailnet.robustness.attack.batch import Attacker
 from mailnet.robustness.attack.card import describe_cell, describe_model, describe_tables
 from mailnet.robustness.attack.cells import middle_of, plan_cells
 from mailnet.robustness.attack.examples import write_examples
 from mailnet.robustness.attack.network import choose_draws, choose_suite, draws_numbers, load_source
+from mailnet.robustness.attack.shared import Shared, attack_batches, attack_share, describe_start, studies_of
 from mailnet.robustness.attack.state import State
 from mailnet.robustness.attack.studies import (
     choose_attacked,
@@ -111,11 +111,12 @@ def measure_robustness(
         device: As ``mailnet.bundle.load`` takes it.
         redraws: Also give the draws of the intervals, by which networks are compared in pairs.
         share: Of this process, where several attack batches of the studies at once. None of them writes the card: the
-            same command without a share does, of what they have found.
+            same call without a share does. It attacks what they have not done; those still at work end then.
         say: Called with a line for the user.
 
     Returns:
-        The card; no identifier of a study is in it. ``docs/robustness.md`` explains its keys. Empty with ``share``.
+        The card; no identifier of a study is in it. ``docs/robustness.md`` explains its keys. With ``share``
+        ``Shared.as_dict`` instead.
 
     Raises:
         ConfigError: A choice that does not fit the run, as an unknown modality, or a suite that does not fit it.
@@ -150,12 +151,16 @@ def measure_robustness(
     }  # fmt: skip
     asked = {**settings, "audit": audit, "redraws": redraws, "evaluation": data.config.evaluation.model_dump()}
     own = fingerprint(asked)
-    if (folder / FILE).is_file() and (known := read_json(folder / FILE)).get("fingerprint") == own:
+    if (known := _read_card(folder, own)) is not None:
         say(f"Measured before, nothing was attacked; to do it again delete {folder / FILE}")
-        return dict(known)
-    state = State(folder, settings)
+        if share is None:
+            return known
+        return Shared(share, [*known["suites"]], studies_of(batches, share), len(batches), len(batches), 0,
+                      folder / FILE).as_dict()  # fmt: skip
+    state = State(folder, settings, guest=share is not None)
     held_words = ", ".join(radius_text(level, kind, tables or {}) for level in levels)
-    state.announce(f"suite {used.name}, {kind}, {held_words}, {len(rows)} studies", say)
+    what = f"suite {used.name}, {kind}, {held_words}, {len(rows)} studies"
+    state.announce(describe_start(what, state, batches, share), say)
     middle = levels[middle_of(levels)]
     boxes = {name: (low.to(predictor.device), high.to(predictor.device))
              for name, (low, high) in table_boxes(data).items()}  # fmt: skip
@@ -172,24 +177,11 @@ def measure_robustness(
     if source is not None and not random:  # it has a source of noise that gives none
         cells = [replace(cell, noise="frozen") for cell in cells]
     attacker = Attacker(predictor.model, predictor.tasks, cells, boxes, repeats, seed, straight_through)
-    found = []
-    own_batches = [number for number in range(len(batches)) if share is None or number in share]
-    work = sum(sum(cell.works(predictor.tasks)) for cell in cells)  # of one study
-    total = work * sum(len(batches[number]) for number in own_batches)
-    with progress("Attacking studies", total, share=True) as advance:
-        for number in own_batches:
-            part = batches[number]
-            done = state.batch(number)
-            if done is None:
-                done = attack_batch(attacker, number, read_batch(data, part, predictor.device), state, advance)
-                state.finish(number, done)
-            else:
-                advance(work * len(part), before=True)
-            found.append(done)
+    suites = [*dict.fromkeys([used.name, *(cell.suite for cell in cells)])]
     if share is not None:
-        there = sum(state.batch(number) is not None for number in range(len(batches)))
-        say(f"{there} of {len(batches)} batches are done; once all are, the command without --share writes the card")
-        return {}
+        return attack_share(attacker, data, batches, state, predictor.device, share, suites,
+                            lambda: None if _read_card(folder, own) is None else folder / FILE).as_dict()  # fmt: skip
+    found = [one for one, _ in attack_batches(attacker, data, batches, state, predictor.device)]
     audits = None
     if audit:
         met = next(cell.noise for cell in cells if cell.exemplary)
@@ -212,8 +204,7 @@ def measure_robustness(
         "device": str(predictor.device),
         "model": model,
         "random": random,
-        "suites": {name: get_suite(name).as_dict()["members"]
-                   for name in dict.fromkeys([used.name, *(cell.suite for cell in cells)])},
+        "suites": {name: get_suite(name).as_dict()["members"] for name in suites},
         "suite": used.name,
         "threat": {
             "norm": kind,
@@ -239,6 +230,13 @@ def measure_robustness(
     write_json(folder / FILE, card)
     state.remove()
     return card
+
+
+def _read_card(folder: Path, own: str) -> dict[str, Any] | None:
+    """Return the card of a folder where it is of these settings."""
+    file = folder / FILE
+    known = read_json(file) if file.is_file() else {}
+    return dict(known) if known.get("fingerprint") == own else None
 
 
 def _check_counts(max_draws: int, repeats: int) -> None:

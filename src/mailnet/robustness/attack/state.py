@@ -22,17 +22,22 @@ class State(Kept):
     Args:
         folder: Where the results of the measurement go; the state is a folder in it.
         settings: All that the results depend on.
+        guest: Of a share; see ``Kept``.
 
     Raises:
         RunError: The folder cannot be read or written.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        super().__init__(folder / FOLDER, {**settings, "format": FORMAT})
+    def __init__(self, folder: Path, settings: Mapping[str, Any], *, guest: bool = False) -> None:
+        super().__init__(folder / FOLDER, {**settings, "format": FORMAT}, guest=guest)
 
     def batch(self, number: int) -> dict[str, Tensor] | None:
         """Return what was found of a whole batch; None where it is not done."""
         return self.tensors(_name(number))
+
+    def is_done(self, number: int) -> bool:
+        """Return whether a whole batch is done."""
+        return (self.folder / f"{_name(number)}.safetensors").is_file()
 
     def finish(self, number: int, found: Mapping[str, Tensor]) -> None:
         """Keep what was found of a whole batch, and the points of its cells no longer."""

@@ -104,7 +104,8 @@ def measure_damage(
         say(f"Measured before, nothing was predicted; to do it again delete {folder / FILE}")
         return dict(known)
     kept = Kept(folder / PROGRESS, asked_for)
-    kept.announce(f"{len(kinds)} kinds of damage of {' and '.join(chosen)}, {len(own.data)} studies", say)
+    what = f"{len(kinds)} kinds of damage of {' and '.join(chosen)}, {len(own.data)} studies"
+    kept.announce(f"Going on with the measurement that was stopped: {what}" if kept.resumed else "", say)
     ask_all(both, settings, kinds, severities, chosen, kept, seed)
     pictures = write_pictures(folder, own.data, chosen, kinds, seed)
     result = {
