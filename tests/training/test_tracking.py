@@ -226,6 +226,22 @@ def test_a_server_that_is_nowhere_stops_before_training(tmp_path: Path) -> None:
     assert not (tmp_path / "run/metrics.jsonl").exists()
 
 
+@pytest.mark.parametrize("method", ["describe", "logged"])
+def test_a_server_lost_right_after_it_answered_stops_before_training(
+    tracker: Forgetful, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*_: object) -> None:
+        raise ConnectionError("nobody answers\nat all")
+
+    other, config = Forgetful(refused=0), small_config(tmp_path, n=30, track=["tensorboard", "mlflow"])
+    monkeypatch.setattr(tracking, "_open", lambda name, run, config: tracker if name == "mlflow" else other)
+    monkeypatch.setattr(tracker, method, lost)
+    with pytest.raises(RunError, match=r"mlflow did not take the run \(nobody answers\).* take mlflow out"):
+        train(config, tmp_path / "run", cache=tmp_path / "cache", progress=False)
+    assert not (tmp_path / "run/metrics.jsonl").exists()
+    assert (tracker.ended, other.ended) == (False, False)  # neither is left as if it were still training
+
+
 @pytest.mark.parametrize(("name", "module"), [("tensorboard", "tensorboard"), ("mlflow", "alembic")])
 def test_a_missing_package_is_named_with_its_extra(name: str, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     require_trackers([name])

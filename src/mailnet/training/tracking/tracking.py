@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import mailnet
 from mailnet.data.config import SPLITS, StudyConfig
 from mailnet.data.study import StudyData
-from mailnet.errors import ConfigError
+from mailnet.errors import ConfigError, RunError
 from mailnet.training.progress import Progress
 
 BEST = ("epoch", "value", "loss")
@@ -82,11 +82,18 @@ class Tracking:
         self._trackers: dict[str, Tracker] = {}
         self._logged: dict[str, set[int]] = {}
         settings = run_settings(config, facts)
-        for name in names:
-            tracker = _open(name, run, config)
-            tracker.describe(settings)
-            self._trackers[name], self._logged[name] = tracker, tracker.logged()
         self._waiting: set[str] = set()  # trackers that failed
+        for name in names:
+            try:
+                self._trackers[name] = tracker = _open(name, run, config)
+                tracker.describe(settings)
+                self._logged[name] = tracker.logged()
+            except Exception as error:  # whatever a server, a disk or a library may raise
+                self.__exit__(type(error), error, error.__traceback__)
+                if isinstance(error, RunError):
+                    raise
+                remedy = f"Look whether it is in reach, or take {name} out of train.track"
+                raise RunError(f"{name} did not take the run ({_reason(error)})", file=run, remedy=remedy) from error
 
     def epochs(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Log what is not logged yet of the lines of ``metrics.jsonl``."""
@@ -111,9 +118,8 @@ class Tracking:
             if best is not None:
                 tracker.finish(best)
         except Exception as error:  # whatever a server, a disk or a library may raise
-            reason = str(error).strip().partition("\n")[0]
             ahead = "it is tried again at the end" if best is None else "metrics.jsonl of the run has all"
-            self.progress.say(f"{name} did not take epoch {history[-1]['epoch']} ({reason}): {ahead}")
+            self.progress.say(f"{name} did not take epoch {history[-1]['epoch']} ({_reason(error)}): {ahead}")
             self._waiting.add(name)
 
     def __enter__(self) -> Tracking:
@@ -126,7 +132,12 @@ class Tracking:
             try:
                 tracker.stop(kind is KeyboardInterrupt)
             except Exception as failed:  # the error of the training is the one to be seen
-                self.progress.say(f"{name} could not be closed ({str(failed).strip().partition(chr(10))[0]})")
+                self.progress.say(f"{name} could not be closed ({_reason(failed)})")
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error; libraries of servers add pages."""
+    return str(error).strip().partition("\n")[0]
 
 
 def run_settings(config: StudyConfig, facts: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
