@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import pytest
@@ -142,6 +143,25 @@ def test_it_comes_back_as_it_was_and_without_code(run: Path, hub: FakeHub, mailn
     assert package.from_pretrained(tmp_path / "model").tasks == package.load(run).tasks
     assert not list(tmp_path.glob(".*"))
     assert mailnet("pull", NAME, "--out", tmp_path / "model")[0] == 2
+
+
+def test_two_that_fetch_into_one_folder_at_once_leave_a_whole_model(
+    run: Path, hub: FakeHub, mailnet: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert mailnet("push", run, NAME, "--yes")[0] == 0
+    download, fetched = hub.hf_hub_download, []
+
+    def overtaken(*arguments: Any, **keywords: Any) -> str:
+        if not fetched:
+            fetched.append(arguments)
+            assert pull(NAME, tmp_path / "model")[0].revision == COMMIT
+        return str(download(*arguments, **keywords))
+
+    monkeypatch.setattr(hub, "hf_hub_download", overtaken)
+    with pytest.raises(ConfigError, match="holds something already"):
+        pull(NAME, tmp_path / "model")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()} == sent(run)
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_what_is_wrong_there_leaves_nothing_here(run: Path, hub: FakeHub, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from mailnet.bundle.files import FILES
 from mailnet.bundle.weights import WEIGHTS
 from mailnet.deploy.layout import FACTS
 from mailnet.deploy.runtime import load
+from mailnet.deploy.workshop import workshop
 from mailnet.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
@@ -153,8 +154,7 @@ def pull(
     """
     _check_name(repository)
     target = Path(out).resolve()  # "." has no name beside which to work
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ConfigError("holds something already", file=target, remedy="Choose another folder with --out")
+    _refuse_filled(target)
     api = _api(token)
     with _explained(repository):
         info = api.model_info(repository, revision=revision, files_metadata=True)
@@ -163,22 +163,19 @@ def pull(
     _check_parts(repository, wanted)
     for name, file in wanted.items():
         _check_size(repository, name, file.size)
-    staging = target.with_name(f".{target.name}.new")
-    shutil.rmtree(staging, ignore_errors=True)
-    try:
+    with workshop(target) as staging:
         made = staging / "model"
-        made.mkdir(parents=True)
+        made.mkdir()
         for name, file in wanted.items():
             with _explained(repository):
                 fetched = api.hf_hub_download(repository, name, revision=info.sha, local_dir=staging / "fetched")
             _check_content(repository, Path(fetched), file)
             shutil.move(fetched, made / name)
         load(made, "cpu")
+        _refuse_filled(target)  # another may have filled it meanwhile
         if target.exists():
             target.rmdir()
         made.rename(target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     parcel = Parcel(repository, {name: file.size or 0 for name, file in wanted.items()}, str(info.sha))
     return parcel, sorted(set(known) - set(wanted))
 
@@ -206,6 +203,11 @@ def _explained(repository: str) -> Iterator[None]:
 def _check_name(repository: str) -> None:
     if not _NAME.fullmatch(repository):
         raise ConfigError(f"'{repository}' is no repository of the Hub", remedy="Give ORG/NAME")
+
+
+def _refuse_filled(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError("holds something already", file=folder, remedy="Choose another folder with --out")
 
 
 def _check_parts(place: str, names: Collection[str]) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mailnet.deploy.layout import COPIED, FACTS
+from mailnet.deploy.workshop import take_place
 from mailnet.errors import ConfigError
 from mailnet.files import write_json
 
@@ -27,23 +27,11 @@ def refuse_folder(folder: Path, source: Path) -> None:
             raise ConfigError("holds something else", file=folder, remedy="Choose another folder with --out")
 
 
-@contextmanager
-def workshop(folder: Path) -> Iterator[Path]:
-    """Yield a hidden folder beside the one that is to be written, gone afterwards."""
-    made = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(made, ignore_errors=True)
-    made.mkdir(parents=True)
-    try:
-        yield made
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
-
-
 def publish(made: Path, bundle: Path, folder: Path, facts: Mapping[str, Any]) -> None:
     """Complete a folder that holds the graph, and give it its name, replacing an earlier export at once.
 
     Args:
-        made: Holds the graph alone.
+        made: Holds the graph alone, in a workshop.
         bundle: What is copied from.
         folder: The name.
         facts: Of ``export.json``.
@@ -56,16 +44,11 @@ def publish(made: Path, bundle: Path, folder: Path, facts: Mapping[str, Any]) ->
             shutil.copyfile(bundle / name, made / name)
     write_json(made / FACTS, facts)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    made.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    take_place(made, folder)
 
 
 def clear_files(folder: Path) -> None:
     """Delete the files of an earlier export, so that folders of precisions can lie in its place."""
     for file in folder.iterdir():
         if file.is_file():
-            file.unlink()
+            file.unlink(missing_ok=True)  # another export may do the same

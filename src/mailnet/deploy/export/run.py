@@ -12,11 +12,12 @@ from mailnet.data.manifest import read_manifest
 from mailnet.data.progress import progress
 from mailnet.deploy.export import measure, quantise
 from mailnet.deploy.export.choices import chosen_of, refusal_of
-from mailnet.deploy.export.folder import clear_files, publish, refuse_folder, workshop
+from mailnet.deploy.export.folder import clear_files, publish, refuse_folder
 from mailnet.deploy.export.job import Job
 from mailnet.deploy.export.program import Exported, trace
 from mailnet.deploy.export.studies import Studies
 from mailnet.deploy.layout import FACTS
+from mailnet.deploy.workshop import workshop
 from mailnet.errors import ConfigError, RunError
 from mailnet.evaluation.inputs import load_studies
 from mailnet.nn.noise import NoiseMode
