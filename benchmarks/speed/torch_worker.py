@@ -149,7 +149,7 @@ def trainer(
     network: nn.Module, inputs: dict[str, Tensor], labels: dict[str, Tensor], precision: str
 ) -> Callable[[], None]:
     network.train()
-    optimizer = torch.optim.Adam(network.parameters(), 1e-4)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-4, fused=True)  # as mailnet trains
     laid = {name: x.contiguous(memory_format=torch.channels_last) for name, x in inputs.items()}
 
     def call() -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from mailnet.nn.forms import as_defined
 from mailnet.nn.noise import NoiseSource, get_noise
 from mailnet.nn.registry import Network
 from mailnet.specs import ModalitySpec
@@ -87,7 +88,7 @@ def count_operations(
     try:
         model.eval()
         # Of attention in one fused kernel the counter sees nothing on a CPU.
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+        with torch.no_grad(), as_defined(), sdpa_kernel(SDPBackend.MATH), counter:
             model(inputs)
     finally:
         noise.generator = generator

@@ -23,6 +23,7 @@ from mailnet.nn.layers import (
     pool_mean,
     spatial_axes,
 )
+from mailnet.nn.merged import fuse_branches, merges, msgdc
 from mailnet.nn.rpan import RPAN, rpan_conv
 
 Shortcut: TypeAlias = Literal["mean", "strided"]
@@ -168,10 +169,20 @@ class MSGDC(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, ...) -> (B, C_out, ...)."""
+        normed: Tensor = self.norm(self._merged(x) if merges(x, self.fuse.out_channels) else self._mixed(x))
+        return normed
+
+    def _mixed(self, x: Tensor) -> Tensor:
         y = torch.cat([branch(x) for branch in self.branches], 1)
         y = y.reshape(y.shape[0], SHUFFLE_GROUPS, -1, *y.shape[2:]).transpose(1, 2).flatten(1, 2)
-        normed: Tensor = self.norm(self.fuse(y))
-        return normed
+        mixed: Tensor = self.fuse(y)
+        return mixed
+
+    def _merged(self, x: Tensor) -> Tensor:
+        first, *rest = self.branches
+        if isinstance(first, nn.Conv2d | nn.Conv3d) and max(first.kernel_size) == 1:
+            return msgdc(x, first, rest, self.fuse, SHUFFLE_GROUPS)
+        return fuse_branches([branch(x) for branch in self.branches], self.fuse, SHUFFLE_GROUPS)
 
 
 class Unit(nn.Module):

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mailnet.nn.depthwise import Depthwise
+from mailnet.nn.forms import exporting
 from mailnet.specs import ModalitySpec
 
 WIDTHS: dict[str, tuple[int, ...]] = {
@@ -23,11 +25,6 @@ Activation: TypeAlias = Literal["relu", "silu", "gelu"]
 ACTIVATIONS: dict[Activation, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU}
 _CONV: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
 _NORM: dict[int, type[nn.BatchNorm2d] | type[nn.BatchNorm3d]] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
-
-
-def exporting() -> bool:
-    """Return whether the network is being compiled, exported or traced, so that no value may steer the program."""
-    return torch.compiler.is_compiling() or bool(torch._C._get_tracing_state())
 
 
 def key(name: str) -> str:
@@ -54,7 +51,8 @@ def conv(
 ) -> nn.Conv2d | nn.Conv3d:
     """Return a convolution over ``dims`` axes whose output has the size of its input divided by the stride."""
     dilations = (dilation,) * dims if isinstance(dilation, int) else tuple(dilation)
-    return _CONV[dims](
+    depthwise = dims == 2 and 1 < groups == in_channels == out_channels and set(dilations) == {1}
+    return (Depthwise if depthwise else _CONV[dims])(
         in_channels,
         out_channels,
         kernel,

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mailnet.nn.layers import expand_as, exporting, key
+from mailnet.nn.forms import exporting
+from mailnet.nn.layers import expand_as, key
 from mailnet.specs import ModalitySpec
 
 TOKEN_STD = 0.02

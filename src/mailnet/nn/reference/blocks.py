@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mailnet.nn.merged import merges, msgdc
 from mailnet.nn.reference.layers import SameConv2d, batch_norm, channel_shuffle, dct_matrix
 
 GROUPS = 16
@@ -35,9 +36,9 @@ class EMILA(nn.Module):
         super().__init__()
         if in_channels % GROUPS or channels % GROUPS:
             raise ValueError(f"channels must be multiples of {GROUPS}, got {in_channels} -> {channels}")
-        self.gpc: nn.Module = SameConv2d(in_channels, channels, 1, stride, groups=GROUPS)
-        self.dwc3: nn.Module = SameConv2d(in_channels, in_channels, 3, stride, groups=in_channels)
-        self.dwc5: nn.Module = SameConv2d(in_channels, in_channels, 5, stride, groups=in_channels)
+        self.gpc = SameConv2d(in_channels, channels, 1, stride, groups=GROUPS)
+        self.dwc3 = SameConv2d(in_channels, in_channels, 3, stride, groups=in_channels)
+        self.dwc5 = SameConv2d(in_channels, in_channels, 5, stride, groups=in_channels)
         self.fuse = SameConv2d(channels + 2 * in_channels, channels, groups=2)
         self.fuse_bn = batch_norm(channels)
         self.ca_fc1 = nn.Linear(channels, channels // 4)
@@ -52,9 +53,19 @@ class EMILA(nn.Module):
 
     def msgdc(self, x: Tensor) -> Tensor:
         """Return the fused branches (B, C, H/s, W/s)."""
-        mixed = channel_shuffle(torch.cat(self.branches(x), dim=1), GROUPS)
-        fused: Tensor = self.fuse_bn(self.fuse(mixed))
+        fused: Tensor = self.fuse_bn(
+            self.merged(x) if merges(x, self.fuse.out_channels) else self.mix(self.branches(x))
+        )
         return fused
+
+    def mix(self, branches: list[Tensor]) -> Tensor:
+        """Return branches concatenated, shuffled and fused."""
+        mixed: Tensor = self.fuse(channel_shuffle(torch.cat(branches, dim=1), GROUPS))
+        return mixed
+
+    def merged(self, x: Tensor) -> Tensor:
+        """Return the branches of ``x``, mixed, in the form that is faster on a CPU."""
+        return msgdc(x, self.gpc, [self.dwc3, self.dwc5], self.fuse, GROUPS)
 
     def excite(self, o: Tensor) -> Tensor:
         """Return CA's (B, C, 1, 1) before its scale and sigmoid."""
@@ -114,6 +125,8 @@ class SharedMSGDC(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Keep (B, C, H, W)."""
+        if merges(x, x.shape[1]):
+            return msgdc(x, self.gpc, [self.dwc3, self.dwc5], self.fuse, shuffle=1)
         fused: Tensor = self.fuse(torch.cat([self.gpc(x), self.dwc3(x), self.dwc5(x)], dim=1))
         return fused
 

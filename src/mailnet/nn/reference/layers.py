@@ -8,13 +8,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mailnet.nn.depthwise import depthwise_conv2d
 
-def pad_same(x: Tensor, kernel: int, stride: int, value: float = 0.0) -> Tensor:
-    """Pad (B, C, H, W) so that a convolution gives ceil(size / stride); an odd pixel goes to the right and bottom."""
+
+def same_pads(x: Tensor, kernel: int, stride: int) -> list[int]:
+    """Return the pixels to add to (B, C, H, W) left, right, above and below, so that ceil(size / stride) come out.
+
+    An odd pixel goes to the right and bottom.
+    """
     pads: list[int] = []
     for size in (x.shape[3], x.shape[2]):
         total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
         pads += [total // 2, total - total // 2]
+    return pads
+
+
+def pad_same(x: Tensor, kernel: int, stride: int, value: float = 0.0) -> Tensor:
+    """Pad (B, C, H, W) so that a convolution gives ceil(size / stride); see ``same_pads``."""
+    pads = same_pads(x, kernel, stride)
     return F.pad(x, pads, value=value) if any(pads) else x
 
 
@@ -37,7 +48,14 @@ class SameConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) to (B, channels, ceil(H / stride), ceil(W / stride))."""
-        return super().forward(pad_same(x, self.kernel_size[0], self.stride[0]))
+        pads = same_pads(x, self.kernel_size[0], self.stride[0])
+        padding = (pads[2], pads[0])
+        if pads[0] != pads[1] or pads[2] != pads[3]:
+            x, padding = F.pad(x, pads), (0, 0)
+        stride = (self.stride[0], self.stride[1])
+        if self.groups > 1 and self.groups == self.in_channels == self.out_channels and self.kernel_size[0] > 1:
+            return depthwise_conv2d(x, self.weight, self.bias, stride, padding)
+        return F.conv2d(x, self.weight, self.bias, stride, padding, groups=self.groups)
 
 
 def max_pool_same(x: Tensor, kernel: int, stride: int) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mailnet.nn.merged import fuse_branches
 from mailnet.nn.noise import NoiseKind, NoiseSource
 from mailnet.nn.reference.blocks import EMCAM, EMILA, GROUPS
 from mailnet.nn.reference.layers import SameConv2d, batch_norm, pad_same
@@ -126,6 +127,10 @@ class RobustEMILA(EMILA):
     def branches(self, x: Tensor) -> list[Tensor]:
         """Return the normalised GPC, DWC 3x3 and DWC 5x5."""
         return [self.gpc_bn(self.gpc(x)), self.dwc3_bn(self.dwc3(x)), self.dwc5_bn(self.dwc5(x))]
+
+    def merged(self, x: Tensor) -> Tensor:
+        """Return the branches, shuffled and fused; between the convolutions are batch norms, so they are not merged."""
+        return fuse_branches(self.branches(x), self.fuse, GROUPS)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C_in, H, W) to (B, C, ceil(H / stride), ceil(W / stride))."""
