@@ -50,11 +50,14 @@ def in_one_piece(frame: pd.DataFrame) -> pd.DataFrame:
     epoch would take the square of its rows.
     """
     whole: dict[str, Any] = {}
+    joined: dict[int, tuple[Any, Any]] = {}  # of columns that share their memory, which they go on sharing
     for name, column in frame.items():
         if column.dtype == TEXT:
             held = pa.array(column.array)
             if isinstance(held, pa.ChunkedArray) and held.num_chunks > 1:
-                whole[str(name)] = pd.Series(pd.array(held.combine_chunks(), dtype=TEXT), index=frame.index)
+                if id(held) not in joined:
+                    joined[id(held)] = held, pd.array(held.combine_chunks(), dtype=TEXT)
+                whole[str(name)] = pd.Series(joined[id(held)][1], index=frame.index)
     return frame.assign(**whole)
 
 
