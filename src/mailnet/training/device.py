@@ -37,7 +37,9 @@ def create_accelerator(config: TrainConfig) -> Accelerator:
         torch.cuda.set_device(device)
     # One process may train several times with other settings, which accelerate's global state forbids.
     AcceleratorState._reset_state()
-    options = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
+    options = DistributedDataParallelKwargs(
+        find_unused_parameters=True, broadcast_buffers=False, gradient_as_bucket_view=True
+    )
     # Told of no processor, accelerate takes each of several processes without a GPU for the only one, and all would
     # train the whole of the same run.
     wants_cpu = device.type == "cpu" and (config.device != "auto" or not torch.accelerator.is_available())
