@@ -1,7 +1,7 @@
 """How fast the networks are beside the published one in Keras and beside two ResNet-18, in one run.
 
     python benchmarks/speed/compare.py --keras KERAS/bin/python [--what predict train attack] [--batch 8] [--size 128]
-        [--threads 1] [--rounds 9] [--only WORD] [--out OUT.json]
+        [--threads 1] [--rounds 9] [--compiled] [--only WORD] [--out OUT.json]
 
 Every contender is a process of its own. They run one call after the other, round after round, so that whatever else
 the machine does meets all alike; a ratio is the median over rounds of a round's times. ``--keras`` is the Python of an
@@ -79,7 +79,7 @@ class Contender:
             self.process.wait()
 
 
-def contenders(what: str, case: Path, threads: int, keras: str | None) -> list[Contender]:
+def contenders(what: str, case: Path, threads: int, keras: str | None, compiled: bool = False) -> list[Contender]:
     def ours(engine: str, network: str, precision: str) -> Contender:
         command = [sys.executable, "torch_worker.py", what, engine, str(case), "--network", network]
         command += ["--precision", precision, "--threads", str(threads)]
@@ -94,8 +94,10 @@ def contenders(what: str, case: Path, threads: int, keras: str | None) -> list[C
             *(ours("eager", network, precision) for network in networks for precision in ("fp32", "bf16")),
         ]
     engines = [("eager", ("fp32",)), ("onnxruntime", ("fp32", "int8"))]
+    if compiled:
+        engines.append(("compiled", ("fp32", "bf16")))
     if has_openvino():
-        engines.append(("openvino", ("fp32", "bf16")))
+        engines.append(("openvino", ("fp32", "bf16", "int8")))
     return [
         *published,
         *(ours(engine, network, p) for network in networks for engine, precisions in engines for p in precisions),
@@ -201,6 +203,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--compiled", action="store_true", help="also torch.compile: a minute a network, or many")
     parser.add_argument("--only", default="", help="contenders whose names hold this")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
@@ -208,7 +211,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         case = make_case(Path(folder), asked.batch, asked.size)
         for what in asked.what:
-            field_ = [c for c in contenders(what, case, asked.threads, asked.keras) if asked.only in c.name]
+            field_ = [
+                c for c in contenders(what, case, asked.threads, asked.keras, asked.compiled) if asked.only in c.name
+            ]
             rows += measure(what, field_, asked.rounds, asked.batch, "cpu" if asked.threads == 1 else "wall")
     inputs = {name: torch.rand(1, 3, asked.size, asked.size) for name in ("a", "b")}
     torch.set_num_threads(1)

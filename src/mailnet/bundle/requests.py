@@ -187,13 +187,13 @@ def gather(
             file = studies.file if isinstance(studies, StudyTable) else studies
             raise ConfigError("'prepare' takes studies in memory", file=file, remedy="Read the table with pandas")
         table = studies if isinstance(studies, StudyTable) else read_studies(studies, data_root, id_column)
-        cells = {str(column): list(table.frame[column]) for column in table.frame.columns if column != FOLDER}
+        cells = {str(column): table.frame[column].tolist() for column in table.frame.columns if column != FOLDER}
         folders = [str(folder) for folder in table.frame[FOLDER]]
         return _requests(
             cells, folders, Locator(table.root), preprocessing, table.id_column, str(table.file), table.first
         )
     if isinstance(studies, pd.DataFrame) and prepared_by is None:
-        cells = {str(column): list(studies[column]) for column in studies.columns}
+        cells = {str(column): studies[column].tolist() for column in studies.columns}
         count = len(studies)
     else:
         count, cells = read_cells(studies, prepared_by)
