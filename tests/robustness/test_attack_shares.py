@@ -14,6 +14,7 @@ from torch import Tensor
 from factory import Command
 from mailnet.bundle.share import Share
 from mailnet.errors import RunError
+from mailnet.robustness import kept
 from mailnet.robustness.attack import shared
 from mailnet.robustness.attack.measure import measure_robustness
 from mailnet.robustness.attack.state import FOLDER, State
@@ -102,6 +103,21 @@ def test_a_share_whose_state_is_deleted_says_so(run: Path, tmp_path: Path, monke
     with pytest.raises(RunError, match=r"removed while it was at work.*again, unless"):
         attacked(run, tmp_path, share=Share(0, 2))
     assert not (tmp_path / FOLDER).exists()
+
+
+@pytest.mark.parametrize("guest", [True, False])
+def test_a_folder_that_is_removed_under_a_file_ends_a_share_and_fails_any_other(
+    guest: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = State(tmp_path, {"a": 1}, guest=guest)
+
+    def removed(path: Path, _: Mapping[str, Tensor]) -> None:
+        State.remove(state)
+        raise RunError("cannot be written (No such file or directory)", file=path)
+
+    monkeypatch.setattr(kept, "write_tensors", removed)
+    with pytest.raises(RunError, match="removed while it was at work" if guest else "cannot be written"):
+        state.finish(0, {})
 
 
 def test_the_command_says_what_it_did_and_what_writes_the_card(

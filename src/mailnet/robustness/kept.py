@@ -93,12 +93,19 @@ class Kept:
         Raises:
             Removed: A guest finds the measurement ended.
         """
-        write_tensors(self.folder / f"{name}.safetensors", tensors)
+        try:
+            write_tensors(self.folder / f"{name}.safetensors", tensors)
+        except RunError:
+            if not self._ended():  # else the folder was removed under the file
+                raise
         # Looked at after writing: what is written while the folder is being removed would stay behind.
-        if self.guest and not (self.folder / SETTINGS).is_file():
+        if self._ended():
             self.remove()
             remedy = "Give the command again, unless another one has written the results"
             raise Removed("was removed while it was at work", file=self.folder, remedy=remedy)
+
+    def _ended(self) -> bool:
+        return self.guest and not (self.folder / SETTINGS).is_file()
 
     def note(self, name: str) -> Any:
         """Return a JSON value that was kept under a name, None where none was."""
