@@ -24,6 +24,8 @@ from mailnet.deploy.export.program import Exported, trace
 from mailnet.deploy.export.studies import Studies, answer_of_program, arrays_of, original_passes
 from mailnet.errors import ConfigError, RunError
 from mailnet.nn.batch import Batch
+from mailnet.nn.forms import as_defined
+from mailnet.nn.layers import channels_last
 from mailnet.nn.noise import NOISE_MODES
 from mailnet.nn.registry import create_model, list_models
 from mailnet.specs import ModalitySpec, TaskSpec
@@ -173,6 +175,18 @@ def test_filters_drawn_in_all_units_of_a_member_of_an_ensemble() -> None:
     original = make("ensemble", (CT,), members=members)
     found = largest_difference(trace(make("ensemble", (CT,), members=members)), original, original_passes(original))
     assert found < 1e-5
+
+
+def test_weights_drawn_in_a_unit_that_a_cpu_merges() -> None:
+    colours = ModalitySpec("ct", channels=3, size=(16, 16))
+    frozen, original = (make("pni_mail", (colours,), widths=(16,), unit="emila") for _ in range(2))
+    channels_last(frozen.model)
+    answers = Answers(frozen, "mean", absent=False)
+    batch = studies(original, absent=False)
+    with torch.no_grad(), as_defined():  # as a graph computes
+        given = answers(batch.inputs, {})
+    for task, values in original_passes(original).answers(batch).items():
+        np.testing.assert_allclose(given[task], values, rtol=0, atol=1e-5)
 
 
 def test_more_numbers_than_a_file_should_hold_are_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from mailnet.explain.quality import edge_map, randomisation_test, rank_correlati
 from mailnet.explain.quality.randomise import copied, layers_from_output, randomise
 from mailnet.nn import create_model
 from mailnet.nn.batch import Batch
+from mailnet.nn.layers import channels_last
 from mailnet.nn.noise import get_noise, set_noise
 from mailnet.specs import ModalitySpec
 
@@ -111,6 +112,14 @@ def test_layers_come_from_the_heads_down_and_none_is_forgotten() -> None:
     assert len(heads) + len(below) == len(own)
     names = [name for name in below if "trunk" in name or "stem" in name]
     assert "stem" in names[-1]
+
+
+def test_layers_that_a_faster_form_does_not_call_have_their_places() -> None:
+    modalities = {name: ModalitySpec(name, size=(SIZE, SIZE)) for name in "ab"}
+    model = channels_last(create_model("mail_reference", modalities, {"t": 2}, widths=(16,)).eval())
+    _, below = layers_from_output(model, studies())
+    unit = [name.rpartition(".")[2] for name in below if name.startswith("trunks.0.erlas.0.emila1.")]
+    assert unit[-5:] == ["fuse_bn", "fuse", "dwc5", "dwc3", "gpc"]
 
 
 def test_layers_of_a_plain_network_are_reversed() -> None:

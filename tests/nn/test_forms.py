@@ -14,9 +14,10 @@ from mailnet.nn.counts import count_operations
 from mailnet.nn.depthwise import Depthwise, depthwise_conv2d
 from mailnet.nn.erla import MSGDC, ERLAOptions
 from mailnet.nn.forms import as_defined
+from mailnet.nn.injection import inject_noise
 from mailnet.nn.layers import StagePlan, channels_last
 from mailnet.nn.merged import merges
-from mailnet.nn.noise import get_noise, set_noise
+from mailnet.nn.noise import NoiseSource, get_noise, set_noise
 from mailnet.nn.reference.blocks import EMILA, SharedMSGDC
 from mailnet.nn.reference.robust import RobustEMILA
 from mailnet.nn.rpan import RPAN
@@ -26,6 +27,12 @@ def own(branches: tuple[int, ...], rpan: RPAN | None = None) -> Callable[[], nn.
     return lambda: MSGDC(2, 32, 64, StagePlan((2, 2), (6, 5)), ERLAOptions(unit="emila", branches=branches), rpan)
 
 
+def with_noise(unit: nn.Module) -> nn.Module:
+    inject_noise(unit, 0.25, NoiseSource())
+    return unit
+
+
+CONVOLUTIONS = nn.Conv2d(96, 64, 1, groups=2), nn.Conv2d(32, 64, 1, groups=16)  # that merge
 UNITS: dict[str, Callable[[], nn.Module]] = {
     "published": lambda: EMILA(32, 32),
     "published, strided": lambda: EMILA(32, 64, 2),
@@ -35,6 +42,7 @@ UNITS: dict[str, Callable[[], nn.Module]] = {
     "own without 1x1": own((3, 5)),
     "own 1x1 alone": own((1,)),
     "own with random filters": own((1, 3, 5), RPAN(rpf="units")),
+    "own with noise on its weights": lambda: with_noise(own((1, 3, 5))()),
 }
 
 
@@ -60,9 +68,9 @@ def test_merged_units_have_the_outputs_and_gradients_of_the_definition(unit: str
     torch.manual_seed(0)
     module = channels_last(UNITS[unit]().double())
     x = torch.randn(4, 32, 12, 10, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
-    assert merges(x, 64)
+    assert merges(x, *CONVOLUTIONS)
     with as_defined():
-        assert not merges(x, 64)
+        assert not merges(x, *CONVOLUTIONS)
         expected = computed(module, x)
     found = computed(module, x)
     assert len(found) == len(expected) > 3
@@ -109,10 +117,33 @@ def test_in_bf16_both_forms_are_as_near_to_float32() -> None:
 
 
 def test_few_places_and_other_layouts_are_computed_as_defined() -> None:
-    x = torch.randn(1, 64, 8, 8)
-    assert not merges(x, 64)  # channels first
-    assert not merges(x.contiguous(memory_format=torch.channels_last), 64)  # 64 places
-    assert not merges(torch.randn(64, 64, 8, 8, device="meta").contiguous(memory_format=torch.channels_last), 64)
+    x = torch.randn(8, 64, 8, 8)
+    laid = x.contiguous(memory_format=torch.channels_last)
+    assert merges(laid, *CONVOLUTIONS)
+    assert not merges(x, *CONVOLUTIONS)  # channels first
+    assert not merges(laid[:1], *CONVOLUTIONS)  # 64 places
+    assert not merges(laid.to("meta"), *CONVOLUTIONS)
+
+
+@pytest.mark.parametrize("unit", ["published", "shared", "robust", "own"])
+def test_a_convolution_that_is_watched_is_called(unit: str) -> None:
+    module, called = channels_last(UNITS[unit]()), list[nn.Module]()
+    x = torch.randn(4, 32, 12, 10).contiguous(memory_format=torch.channels_last)
+    for watched in (m for m in module.modules() if isinstance(m, nn.Conv2d)):
+        called.clear()
+        hook = watched.register_forward_hook(lambda module, *_: called.append(module))
+        module(x)
+        assert called == [watched]
+        hook.remove()
+
+
+def test_transforms_of_torch_func_see_the_definition() -> None:
+    torch.manual_seed(0)
+    unit = channels_last(EMILA(32, 32)).eval()
+    x = torch.randn(4, 32, 12, 10).contiguous(memory_format=torch.channels_last)
+    found = torch.func.grad(lambda x: unit(x).sum())(x)
+    (expected,) = torch.autograd.grad(unit(x.requires_grad_()).sum(), x)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_operations_are_counted_of_the_definition() -> None:
@@ -153,9 +184,19 @@ def test_depthwise_gives_the_gradients_that_are_asked_for_and_second_ones() -> N
     def of(x: Tensor, weight: Tensor) -> Tensor:
         return depthwise_conv2d(x, weight, None, (1, 1), (2, 2))
 
-    seen = x.clone().requires_grad_()
-    assert torch.autograd.grad(of(seen, weight).sum(), seen)[0].shape == x.shape
-    assert of(x, weight.clone().requires_grad_()).requires_grad
+    def plain(x: Tensor, weight: Tensor) -> Tensor:
+        return functional.conv2d(x, weight, None, 1, 2, groups=3)
+
+    cotangents = torch.randn(4, 2, 3, 6, 5, dtype=torch.float64)
+    for asked in (0, 1):
+        given = [x, weight]
+        given[asked] = given[asked].clone().requires_grad_()
+        found, expected = (
+            torch.autograd.grad(f(*given), given[asked], cotangents, is_grads_batched=True) for f in (of, plain)
+        )
+        torch.testing.assert_close(found, expected)
+        found, expected = (torch.autograd.grad(f(*given), given[asked], cotangents[0]) for f in (of, plain))
+        torch.testing.assert_close(found, expected)
     assert not of(x, weight).requires_grad
     assert torch.autograd.gradgradcheck(of, (x.requires_grad_(), weight.requires_grad_()))
 
@@ -166,6 +207,7 @@ def test_depthwise_in_bf16_under_autocast() -> None:
     x = torch.randn(2, 8, 12, 12, requires_grad=True)
     with torch.autocast("cpu", torch.bfloat16):
         y = layer(x)
+        assert layer(x[:, :, :1, :1]).dtype == torch.bfloat16
     assert y.dtype == torch.bfloat16
     of = (x, layer.weight)
     found = torch.autograd.grad(y.float().square().sum(), of)

@@ -22,14 +22,15 @@ def depthwise_conv2d(
     """Return ``functional.conv2d`` of (B, C, H, W) with a filter (C, 1, k, k) for each channel."""
     if not rewritten(x):
         return functional.conv2d(x, weight, bias, stride, padding, groups=len(weight))
-    if x.shape[2:] == (1, 1) and weight.shape[2:] == (2 * padding[0] + 1, 2 * padding[1] + 1):
-        taps = weight[:, 0, padding[0], padding[1]][:, None, None]  # those beside the centre see padding alone
-        return x * taps if bias is None else torch.addcmul(bias[:, None, None], x, taps)
     if torch.is_autocast_enabled("cpu"):
         low = torch.get_autocast_dtype("cpu")
         x, weight, bias = x.to(low), weight.to(low), None if bias is None else bias.to(low)
-    with torch.autocast("cpu", enabled=False):
-        y: Tensor = _Depthwise.apply(x, weight, bias, stride, padding)  # type: ignore[no-untyped-call]
+        with torch.autocast("cpu", enabled=False):
+            return depthwise_conv2d(x, weight, bias, stride, padding)
+    if x.shape[2:] == (1, 1) and weight.shape[2:] == (2 * padding[0] + 1, 2 * padding[1] + 1):
+        taps = weight[:, 0, padding[0], padding[1]][:, None, None]  # those beside the centre see padding alone
+        return x * taps if bias is None else torch.addcmul(bias[:, None, None], x, taps)
+    y: Tensor = _Depthwise.apply(x, weight, bias, stride, padding)  # type: ignore[no-untyped-call]
     return y
 
 
@@ -76,12 +77,12 @@ def _gradients(
 
 def _of_corners(gradient: Tensor, x: Tensor, weight: Tensor, padding: tuple[int, int]) -> Tensor:
     """The gradient of 5x5 weights without stride: of rows and columns 0 to 2 and 2 to 4."""
-    found = torch.zeros_like(weight)
     high, wide = padding
-    for top in (0, 2):
-        for left in (0, 2):
-            seen = functional.pad(x, (wide - left, wide + left - 2, high - top, high + top - 2))
-            asked = (False, True, False)
-            _, corner, _ = _gradients(gradient, seen, weight[:, :, :3, :3], (1, 1), (0, 0), asked)
-            found[:, :, top : top + 3, left : left + 3] = corner
-    return found
+
+    def corner(top: int, left: int) -> Tensor:
+        seen = functional.pad(x, (wide - left, wide + left - 2, high - top, high + top - 2))
+        asked = (False, True, False)
+        return _gradients(gradient, seen, weight[:, :, :3, :3], (1, 1), (0, 0), asked)[1]
+
+    above, below = (torch.cat([corner(top, 0), corner(top, 2)[..., 1:]], 3) for top in (0, 2))
+    return torch.cat([above, below[:, :, 1:]], 2)

@@ -169,7 +169,8 @@ class MSGDC(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, ...) -> (B, C_out, ...)."""
-        normed: Tensor = self.norm(self._merged(x) if merges(x, self.fuse.out_channels) else self._mixed(x))
+        merged = merges(x, self.fuse, self.branches[0])
+        normed: Tensor = self.norm(self._merged(x) if merged else self._mixed(x))
         return normed
 
     def _mixed(self, x: Tensor) -> Tensor:

@@ -28,5 +28,9 @@ def as_defined() -> Iterator[None]:
 
 
 def rewritten(x: Tensor) -> bool:
-    """Return whether what becomes of ``x`` is computed in the forms of ``merged`` and ``depthwise``: on a CPU."""
-    return x.device.type == "cpu" and not _as_defined.get() and not exporting()
+    """Return whether what becomes of ``x`` is computed in the forms of ``merged`` and ``depthwise``.
+
+    It is on a CPU, unless the network is exported or transformed by ``torch.func``, which these forms do not know.
+    """
+    transformed = torch._C._are_functorch_transforms_active()
+    return not exporting() and not transformed and x.device.type == "cpu" and not _as_defined.get()

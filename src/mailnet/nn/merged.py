@@ -24,14 +24,28 @@ Convolution: TypeAlias = nn.Conv2d | nn.Conv3d
 PLACES_A_CHANNEL = 4
 
 
-def merges(x: Tensor, channels: int) -> bool:
+def merges(x: Tensor, fuse: Convolution, grouped: nn.Module) -> bool:
     """Return whether an MSGDC of features (B, C, ...) is computed merged.
 
-    It is where features lie channels last, and there are enough places for its ``channels`` outputs.
+    It is where features lie channels last, there are enough places for its outputs, and no hook waits for a call of the
+    two convolutions, which merged are not called.
+
+    Args:
+        x: Features.
+        fuse: The convolution that fuses the branches.
+        grouped: The branch that may be composed with it.
     """
+    if not rewritten(x) or any(_has_hooks(module) for module in (fuse, grouped)):
+        return False
     places = x.numel() // max(x.shape[1], 1)
     layout = torch.channels_last if x.ndim == 4 else torch.channels_last_3d
-    return rewritten(x) and places >= PLACES_A_CHANNEL * channels and x.is_contiguous(memory_format=layout)
+    return places >= PLACES_A_CHANNEL * fuse.out_channels and x.is_contiguous(memory_format=layout)
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return bool(
+        module._forward_pre_hooks or module._forward_hooks or module._backward_pre_hooks or module._backward_hooks
+    )
 
 
 def fuse_branches(parts: Sequence[Tensor], fuse: Convolution, shuffle: int) -> Tensor:

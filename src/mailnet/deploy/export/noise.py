@@ -19,6 +19,7 @@ from mailnet.bundle.draws import average_draws
 from mailnet.deploy.export.combinations import Pass, combinations_of
 from mailnet.deploy.export.kernels import Use, Uses, answer_each
 from mailnet.deploy.export.recording import Calls, Recorder, tables_of
+from mailnet.nn.forms import as_defined
 from mailnet.nn.noise import OF_WEIGHTS, NoiseKind, NoiseSource, get_noise, mean_logits
 from mailnet.specs import ModalitySpec, TaskSpec
 
@@ -170,7 +171,8 @@ def _record(
         _set(holder, recorder)
     here = [name for name, has in zip(modalities, state.combinations[state.recording], strict=True) if has]
     inputs = {name: torch.full((1, modalities[name].channels, *(modalities[name].size or ())), 0.5) for name in here}
-    model(inputs, {name: torch.ones(1, dtype=torch.bool) for name in here})
+    with as_defined():  # as the graph is, in which every layer is called
+        model(inputs, {name: torch.ones(1, dtype=torch.bool) for name in here})
     return sum(recorder.count for recorder in recorders)
 
 

@@ -53,9 +53,8 @@ class EMILA(nn.Module):
 
     def msgdc(self, x: Tensor) -> Tensor:
         """Return the fused branches (B, C, H/s, W/s)."""
-        fused: Tensor = self.fuse_bn(
-            self.merged(x) if merges(x, self.fuse.out_channels) else self.mix(self.branches(x))
-        )
+        merged = merges(x, self.fuse, self.gpc)
+        fused: Tensor = self.fuse_bn(self.merged(x) if merged else self.mix(self.branches(x)))
         return fused
 
     def mix(self, branches: list[Tensor]) -> Tensor:
@@ -125,7 +124,7 @@ class SharedMSGDC(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Keep (B, C, H, W)."""
-        if merges(x, x.shape[1]):
+        if merges(x, self.fuse, self.gpc):
             return msgdc(x, self.gpc, [self.dwc3, self.dwc5], self.fuse, shuffle=1)
         fused: Tensor = self.fuse(torch.cat([self.gpc(x), self.dwc3(x), self.dwc5(x)], dim=1))
         return fused
