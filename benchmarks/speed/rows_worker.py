@@ -160,10 +160,8 @@ def epoch(folder: Path, table: Path, point: Point | None = None) -> dict[str, An
     config = study_config(folder)
     if point is None:
         epoch(folder, folder / "few.csv", Point())
-        frame = pd.read_csv(table)
-        point = Point()
-    else:
-        frame = pd.read_csv(table)
+    frame = pd.read_csv(table)
+    point = point or Point()
     with point.stage("load"):
         data = load_study(config, table=frame, cache=folder / "cache")
     with point.stage("batches"):

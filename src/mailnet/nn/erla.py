@@ -181,7 +181,7 @@ class MSGDC(nn.Module):
 
     def _merged(self, x: Tensor) -> Tensor:
         first, *rest = self.branches
-        if isinstance(first, nn.Conv2d | nn.Conv3d) and max(first.kernel_size) == 1:
+        if isinstance(first, nn.Conv2d) and max(first.kernel_size) == 1:
             return msgdc(x, first, rest, self.fuse, SHUFFLE_GROUPS)
         return fuse_branches([branch(x) for branch in self.branches], self.fuse, SHUFFLE_GROUPS)
 

@@ -25,21 +25,21 @@ PLACES_A_CHANNEL = 4
 
 
 def merges(x: Tensor, fuse: Convolution, grouped: nn.Module) -> bool:
-    """Return whether an MSGDC of features (B, C, ...) is computed merged.
+    """Return whether an MSGDC of features is computed merged.
 
-    It is where features lie channels last, there are enough places for its outputs, and no hook waits for a call of the
-    two convolutions, which merged are not called.
+    It is where they are of images and lie channels last, there are enough places for its outputs, and no hook waits for
+    a call of the two convolutions, which merged are not called.
 
     Args:
-        x: Features.
+        x: Features (B, C, ...).
         fuse: The convolution that fuses the branches.
         grouped: The branch that may be composed with it.
     """
     if not rewritten(x) or any(_has_hooks(module) for module in (fuse, grouped)):
         return False
-    places = x.numel() // max(x.shape[1], 1)
-    layout = torch.channels_last if x.ndim == 4 else torch.channels_last_3d
-    return places >= PLACES_A_CHANNEL * fuse.out_channels and x.is_contiguous(memory_format=layout)
+    if x.ndim != 4 or not x.is_contiguous(memory_format=torch.channels_last):
+        return False
+    return x.numel() >= PLACES_A_CHANNEL * fuse.out_channels * x.shape[1]
 
 
 def _has_hooks(module: nn.Module) -> bool:
