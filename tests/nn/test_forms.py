@@ -116,6 +116,15 @@ def test_in_bf16_both_forms_are_as_near_to_float32() -> None:
     assert error(found) < 2 * error(defined) < 0.2
 
 
+def test_a_compiled_unit_is_one_graph_of_the_definition() -> None:
+    torch.manual_seed(0)
+    module = channels_last(EMILA(32, 32)).eval()
+    x = torch.randn(4, 32, 12, 10).contiguous(memory_format=torch.channels_last)
+    with as_defined():
+        expected = module(x)
+    torch.testing.assert_close(torch.compile(module, backend="eager", fullgraph=True)(x), expected, rtol=0, atol=0)
+
+
 def test_few_places_and_other_layouts_are_computed_as_defined() -> None:
     x = torch.randn(8, 64, 8, 8)
     laid = x.contiguous(memory_format=torch.channels_last)

@@ -19,7 +19,7 @@ def exporting() -> bool:
 
 @contextmanager
 def as_defined() -> Iterator[None]:
-    """Compute as the networks are written, for what counts their operations or compares with it."""
+    """Compute as the networks are written, for what counts operations, records layers or compares with it."""
     token = _as_defined.set(True)
     try:
         yield
@@ -32,5 +32,6 @@ def rewritten(x: Tensor) -> bool:
 
     It is on a CPU, unless the network is exported or transformed by ``torch.func``, which these forms do not know.
     """
-    transformed = torch._C._are_functorch_transforms_active()
-    return not exporting() and not transformed and x.device.type == "cpu" and not _as_defined.get()
+    if exporting() or torch._C._are_functorch_transforms_active():
+        return False
+    return x.device.type == "cpu" and not _as_defined.get()
