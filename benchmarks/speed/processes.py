@@ -142,7 +142,8 @@ def main() -> None:
     if asked.out:
         given = {key: str(value) if isinstance(value, Path) else value for key, value in vars(asked).items()}
         given.pop("out")
-        given.pop("data_root")
+        for key in ("data_root", *(("studies", "size", "width") if asked.study else ())):  # the phantom's
+            given.pop(key)
         machine = {"machine": platform.machine(), "processors": os.cpu_count(), "torch": str(torch.__version__)}
         write_json(asked.out, {"settings": given, **machine, "rows": rows, "rounds": found})
 

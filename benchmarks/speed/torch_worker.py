@@ -100,11 +100,11 @@ def compiled(network: nn.Module, inputs: dict[str, Tensor], precision: str, thre
     faster: Any = torch.compile(network)
     call = eager(faster, inputs, precision, threads)
 
-    def without_gradients() -> list[Any]:  # freezing is for no_grad, not for the inference mode of ``eager``
-        with torch.inference_mode(False), torch.no_grad():
+    def outside() -> list[Any]:
+        with torch.inference_mode(False):  # weights are frozen under the no_grad of ``eager`` alone
             return call()
 
-    return without_gradients
+    return outside
 
 
 def graph(network: nn.Module, inputs: dict[str, Tensor], precision: str, folder: Path) -> Path:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mailnet.nn import create_model
+from mailnet.nn import create_model, merged
 from mailnet.nn.counts import count_operations
 from mailnet.nn.depthwise import Depthwise, depthwise_conv2d
 from mailnet.nn.erla import MSGDC, ERLAOptions
@@ -21,6 +21,11 @@ from mailnet.nn.noise import NoiseSource, get_noise, set_noise
 from mailnet.nn.reference.blocks import EMILA, SharedMSGDC
 from mailnet.nn.reference.robust import RobustEMILA
 from mailnet.nn.rpan import RPAN
+
+
+@pytest.fixture(autouse=True)
+def _small_examples_merge(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(merged, "PLACES_A_CHANNEL", 4)
 
 
 def own(branches: tuple[int, ...], rpan: RPAN | None = None) -> Callable[[], nn.Module]:

@@ -1,8 +1,8 @@
 """Depthwise convolutions whose gradients a CPU computes faster than by oneDNN's own choice of a kernel.
 
 For the gradient of the weights oneDNN has a quick kernel of 3x3 alone, and in bf16 none where the convolution is
-strided; the others take up to seventy times as long. So the gradient of 5x5 weights is put together of those of four
-overlapping 3x3 corners, and that of a strided convolution is computed in float32.
+strided. So the gradient of 5x5 weights is put together of those of four overlapping 3x3 corners, and that of a strided
+convolution is computed in float32. What is gained: ``benchmarks/speed/forms.py``.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ def depthwise_conv2d(
     if x.shape[2:] == (1, 1) and weight.shape[2:] == (2 * padding[0] + 1, 2 * padding[1] + 1):
         taps = weight[:, 0, padding[0], padding[1]][:, None, None]  # those beside the centre see padding alone
         return x * taps if bias is None else torch.addcmul(bias[:, None, None], x, taps)
+    strided = max(stride) > 1
+    if not (x.dtype == torch.bfloat16 if strided else weight.shape[2:] == (5, 5)):
+        return functional.conv2d(x, weight, bias, stride, padding, groups=len(weight))
     y: Tensor = _Depthwise.apply(x, weight, bias, stride, padding)  # type: ignore[no-untyped-call]
     return y
 
@@ -55,9 +58,8 @@ class _Depthwise(torch.autograd.Function):
         of_x, of_weight, of_bias = ctx.needs_input_grad[:3]
         kind, strided = x.dtype, max(ctx.stride) > 1
         if strided:
-            wide = torch.promote_types(kind, torch.float32)
-            gradient, x, weight = gradient.to(wide), x.to(wide), weight.to(wide)
-        by_corners = of_weight and weight.shape[2:] == (5, 5) and not strided
+            gradient, x, weight = gradient.float(), x.float(), weight.float()
+        by_corners = of_weight and not strided
         asked = (of_x, of_weight and not by_corners, of_bias)
         grad_x, grad_weight, grad_bias = _gradients(gradient, x, weight, ctx.stride, ctx.padding, asked)
         if by_corners:

@@ -20,8 +20,8 @@ from mailnet.nn.forms import rewritten
 
 Convolution: TypeAlias = nn.Conv2d | nn.Conv3d
 
-# Places of a batch for each channel from which on composing the matrices costs less than they save.
-PLACES_A_CHANNEL = 4
+# Places of a batch for each channel from which on dense matrices cost less than they save (benchmarks/speed/forms.py).
+PLACES_A_CHANNEL = 32
 
 
 def merges(x: Tensor, fuse: Convolution, grouped: nn.Module) -> bool:
