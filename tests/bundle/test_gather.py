@@ -10,6 +10,7 @@ import pytest
 
 from mailnet.bundle.requests import gather
 from mailnet.data.config import ImageConfig, ModalityConfig, TabularConfig
+from mailnet.errors import DataError
 
 PREPROCESSING: dict[str, ModalityConfig] = {
     "left": ImageConfig(column="left_image", size=(16, 16)),
@@ -36,3 +37,9 @@ def test_a_modality_that_is_called_as_a_column_is_not_its_image() -> None:
     requests = gather([{"left": BRIGHT, "age": 50}], PREPROCESSING)
     assert requests.image(0, "age", PREPROCESSING["age"]) is None  # type: ignore[arg-type]
     assert requests.texts([0], ["age"]) == {"age": ["50"]}
+
+
+def test_two_columns_of_one_name_are_refused() -> None:
+    frame = pd.DataFrame([[50, 60]], columns=["age", "age"])
+    with pytest.raises(DataError, match="two columns 'age'"):
+        gather(frame, PREPROCESSING)

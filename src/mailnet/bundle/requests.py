@@ -180,7 +180,7 @@ def gather(
 
     Raises:
         ConfigError: It draws random numbers, or the studies lie in a file.
-        DataError: The table cannot be read, or has no column of any modality.
+        DataError: The table cannot be read, has two columns of one name, or no column of any modality.
     """
     if isinstance(studies, (str, Path, StudyTable)):
         if prepared_by is not None:
@@ -193,6 +193,9 @@ def gather(
             cells, folders, Locator(table.root), preprocessing, table.id_column, str(table.file), table.first
         )
     if isinstance(studies, pd.DataFrame) and prepared_by is None:
+        twice = studies.columns[studies.columns.duplicated()]
+        if len(twice):
+            raise DataError(f"the table has two columns '{twice[0]}'", remedy="Give each column a name of its own")
         cells = {str(column): studies[column].tolist() for column in studies.columns}
         count = len(studies)
     else:
