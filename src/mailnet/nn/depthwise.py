@@ -7,6 +7,7 @@ convolution is computed in float32. What is gained: ``benchmarks/speed/forms.py`
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from mailnet.nn.forms import rewritten
 
 
 def depthwise_conv2d(
-    x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, int], padding: tuple[int, int]
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, ...], padding: tuple[int, ...]
 ) -> Tensor:
     """Return ``functional.conv2d`` of (B, C, H, W) with a filter (C, 1, k, k) for each channel."""
     if not rewritten(x):
@@ -33,15 +34,16 @@ def depthwise_conv2d(
     strided = max(stride) > 1
     if not (x.dtype == torch.bfloat16 if strided else weight.shape[2:] == (5, 5)):
         return functional.conv2d(x, weight, bias, stride, padding, groups=len(weight))
-    y: Tensor = _Depthwise.apply(x, weight, bias, stride, padding)  # type: ignore[no-untyped-call]
-    return y
+    apply: Callable[..., Tensor] = _Depthwise.apply
+    return apply(x, weight, bias, stride, padding)
 
 
 class Depthwise(nn.Conv2d):
     """A depthwise convolution for images, of the same parameters as ``nn.Conv2d``."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return depthwise_conv2d(input, weight, bias, self.stride, self.padding)  # type: ignore[arg-type]
+        assert not isinstance(self.padding, str)
+        return depthwise_conv2d(input, weight, bias, self.stride, self.padding)
 
 
 class _Depthwise(torch.autograd.Function):

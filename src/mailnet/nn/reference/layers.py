@@ -52,10 +52,9 @@ class SameConv2d(nn.Conv2d):
         padding = (pads[2], pads[0])
         if pads[0] != pads[1] or pads[2] != pads[3]:
             x, padding = F.pad(x, pads), (0, 0)
-        stride = (self.stride[0], self.stride[1])
-        if self.groups > 1 and self.groups == self.in_channels == self.out_channels and self.kernel_size[0] > 1:
-            return depthwise_conv2d(x, self.weight, self.bias, stride, padding)
-        return F.conv2d(x, self.weight, self.bias, stride, padding, groups=self.groups)
+        if self.groups == self.in_channels == self.out_channels:
+            return depthwise_conv2d(x, self.weight, self.bias, self.stride, padding)
+        return F.conv2d(x, self.weight, self.bias, self.stride, padding, groups=self.groups)
 
 
 def max_pool_same(x: Tensor, kernel: int, stride: int) -> Tensor:
