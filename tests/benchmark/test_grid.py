@@ -18,10 +18,10 @@ from small_suite import write_suite
 import mailnet.benchmark.plan as plan_module
 from mailnet.benchmark import GridResult, load_suite, run_suite, write_tables
 from mailnet.benchmark.cells import Cell
-from mailnet.benchmark.locks import claim
 from mailnet.benchmark.network import training_seconds
 from mailnet.cli import main
 from mailnet.evaluation import evaluate
+from mailnet.locks import claim
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["mailnet.benchmark", "mailnet.nn.mail", "torch._dynamo", "pyarrow.pandas_compat"])

@@ -18,6 +18,7 @@ from mailnet.bundle import Predictor, load, save_bundle, store
 from mailnet.data.config import load_config
 from mailnet.data.study import StudyData, load_study
 from mailnet.errors import DataError, RunError
+from mailnet.files import write_json
 from mailnet.nn import create_model
 from mailnet.nn.registry import default_options
 
@@ -191,6 +192,23 @@ def test_a_full_disk_leaves_the_earlier_bundle(
     with pytest.raises(RunError, match=r"No space left on device.*Free space"):
         save_bundle(folder, predictor.model, "mail", {"width": "nano"}, data.config, {})
     assert (folder / "config.json").read_bytes() == before
+
+
+def test_two_written_into_one_folder_at_once_are_each_whole(
+    data: StudyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "bundle"
+
+    def overtaken(path: Path, values: object) -> None:  # between the weights and the description
+        monkeypatch.setattr(store, "write_json", write_json)
+        write(data, folder, "mail", {"width": "nano"})
+        assert load(folder).bundle.model_name == "mail"
+        write_json(path, values)
+
+    monkeypatch.setattr(store, "write_json", overtaken)
+    write(data, folder, "robust_mail", {"width": "nano"})
+    assert load(folder).bundle.model_name == "robust_mail"  # that which ended later
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
 def test_unknown_modality_to_leave_out(predictor: Predictor) -> None:

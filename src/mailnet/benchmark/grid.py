@@ -14,12 +14,12 @@ from typing import Any
 import torch
 
 from mailnet.benchmark.cells import Cell, Status, cell_status, list_cells, network_fingerprint, read_cell
-from mailnet.benchmark.locks import claim
 from mailnet.benchmark.measure import CellRunner
 from mailnet.benchmark.plan import Planner
 from mailnet.benchmark.suite import Suite, cell_config
 from mailnet.data.study import load_study
 from mailnet.errors import MailnetError, RunError
+from mailnet.locks import claim
 
 WAIT = 1.0  # seconds until a cell is looked at again whose network another process is tuning
 

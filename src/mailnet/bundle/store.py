@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,6 +18,7 @@ from mailnet.data.config import StudyConfig
 from mailnet.data.table import TableState
 from mailnet.errors import RunError
 from mailnet.files import replacing, write_json, write_text
+from mailnet.folders import take_place, workshop
 from mailnet.nn.registry import Network, create_model, default_options
 from mailnet.specs import to_dict
 
@@ -45,7 +45,7 @@ def save_bundle(
     tables: Mapping[str, TableState],
     counts: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write a bundle; an earlier one in the folder is replaced at once.
+    """Write a bundle; an earlier one in the folder is replaced at once, also where two are written into it.
 
     Args:
         folder: The bundle.
@@ -61,9 +61,6 @@ def save_bundle(
         RunError: The folder cannot be written.
     """
     folder = Path(folder)
-    new, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
-    for stale in (new, old):
-        shutil.rmtree(stale, ignore_errors=True)
     network = cast(Network, model)
     values: dict[str, Any] = {
         "format": FORMAT,
@@ -82,15 +79,14 @@ def save_bundle(
         "preprocessing": {name: section.model_dump(mode="json") for name, section in config.modalities.items()},
         "tables": {name: state.to_dict() for name, state in tables.items()},
     }
-    write_tensors(new / WEIGHTS, model.state_dict())
-    write_json(new / CONFIG, values)
     data = {} if counts is None else {"studies": counts}
     facts = Facts(values, values["model"]["parameters"], config.description, config.source, data)
-    write_text(new / CARD, model_card(facts))
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    with workshop(folder) as place:
+        made = place / folder.name
+        write_tensors(made / WEIGHTS, model.state_dict())
+        write_json(made / CONFIG, values)
+        write_text(made / CARD, model_card(facts))
+        take_place(made, folder)
     return folder
 
 

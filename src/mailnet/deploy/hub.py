@@ -21,8 +21,8 @@ from mailnet.bundle.files import FILES
 from mailnet.bundle.weights import WEIGHTS
 from mailnet.deploy.layout import FACTS
 from mailnet.deploy.runtime import load
-from mailnet.deploy.workshop import workshop
 from mailnet.errors import ConfigError, RunError
+from mailnet.folders import take_place, workshop
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationCopy, HfApi
@@ -173,9 +173,7 @@ def pull(
             shutil.move(fetched, made / name)
         load(made, "cpu")
         _refuse_filled(target)  # another may have filled it meanwhile
-        if target.exists():
-            target.rmdir()
-        made.rename(target)
+        take_place(made, target)
     parcel = Parcel(repository, {name: file.size or 0 for name, file in wanted.items()}, str(info.sha))
     return parcel, sorted(set(known) - set(wanted))
 

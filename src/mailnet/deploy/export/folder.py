@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mailnet.deploy.layout import COPIED, FACTS
-from mailnet.deploy.workshop import take_place
 from mailnet.errors import ConfigError
 from mailnet.files import write_json
+from mailnet.folders import take_place
 
 
 def refuse_folder(folder: Path, source: Path) -> None:

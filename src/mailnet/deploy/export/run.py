@@ -17,9 +17,9 @@ from mailnet.deploy.export.job import Job
 from mailnet.deploy.export.program import Exported, trace
 from mailnet.deploy.export.studies import Studies
 from mailnet.deploy.layout import FACTS
-from mailnet.deploy.workshop import workshop
 from mailnet.errors import ConfigError, RunError
 from mailnet.evaluation.inputs import load_studies
+from mailnet.folders import workshop
 from mailnet.nn.noise import NoiseMode
 
 STEPS = {"fp32": 3, "bf16": 2, "int8": 2 + len(quantise.RECIPES)}

@@ -1,4 +1,4 @@
-"""Claims on a cell: a lock that the system frees when its process ends, however it ends."""
+"""Locks on files, which the system frees when their process ends, however it ends."""
 
 from __future__ import annotations
 
@@ -14,14 +14,21 @@ from mailnet.errors import RunError
 if sys.platform == "win32":
     import msvcrt
 
-    def _lock(file: IO[str]) -> None:
+    def lock(file: IO[str]) -> None:
+        """Lock an open file; see below."""
         file.seek(0)  # the lock is on one byte, the same for all
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
 
 else:
     import fcntl
 
-    def _lock(file: IO[str]) -> None:
+    def lock(file: IO[str]) -> None:
+        """Lock an open file until it is closed.
+
+        Raises:
+            BlockingIOError: Another has locked it.
+            OSError: The disk knows no locks.
+        """
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
@@ -46,7 +53,7 @@ def claim(path: Path) -> Iterator[bool]:
         ) from error
     with file:
         try:
-            _lock(file)
+            lock(file)
         except OSError:  # held by another process
             yield False
             return
