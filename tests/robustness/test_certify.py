@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from damaged_run import write_run
+from linear_run import write_linear_run
 from scipy import stats
 from torch import Tensor
 
@@ -19,12 +21,13 @@ from mailnet.bundle import load
 from mailnet.cli import main
 from mailnet.cli.certify import parse_sigma
 from mailnet.data.config import dump_config, load_config
-from mailnet.errors import ConfigError, DataError
+from mailnet.errors import ConfigError, DataError, RunError
 from mailnet.nn.registry import create_model
 from mailnet.robustness.certificate import certify as module
 from mailnet.robustness.certificate.base import BaseClassifier, find_questions
 from mailnet.robustness.certificate.certified import Resample, radii, share, summarise
 from mailnet.robustness.certificate.certify import certify_run
+from mailnet.robustness.certificate.lines import Lines
 from mailnet.robustness.certificate.smoothing import ABSTAIN, Certificate, certify_all
 from mailnet.specs import TaskSpec
 
@@ -120,7 +123,9 @@ def test_a_killed_command_goes_on_where_it_was(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(KeyboardInterrupt):
         certified(run)
     assert not (run / "certificate.json").exists()
-    with (run / "certificate.jsonl").open("a") as file:
+    assert not (run / "certificate.jsonl").exists()
+    (stopped,) = (run / "certificate.progress").glob("*/certificate.jsonl")
+    with stopped.open("a") as file:
         file.write('{"study": 1, "fou')  # as a kill may leave it
     monkeypatch.setattr(module, "certify_all", counted)
     assert certified(run)["tasks"] == whole["tasks"]
@@ -132,6 +137,60 @@ def test_a_killed_command_goes_on_where_it_was(tmp_path: Path, monkeypatch: pyte
     assert len(calls) == 6
     certified(run, draws=21)  # another setting starts anew
     assert len(calls) == 12
+    assert not (run / "certificate.progress").exists()
+
+
+def test_a_mistaken_command_loses_nothing_of_other_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = write_linear_run(tmp_path, studies=6)
+    done: list[int] = []
+    said: list[str] = []
+
+    def asked(studies: int, stop: int, **options: Any) -> int:
+        """Return how many studies were certified until the command ended or was stopped."""
+        done.clear()
+
+        def counted(base: BaseClassifier, *_: Any, **__: Any) -> dict[str, Certificate]:
+            if len(done) == stop:
+                raise KeyboardInterrupt
+            done.append(1)
+            return {question.name: Certificate(0, 0.5, 0.9, 0) for question in base.questions}
+
+        monkeypatch.setattr(module, "certify_all", counted)
+        with suppress(KeyboardInterrupt):
+            certified(run, studies=studies, say=said.append, **options)
+        return len(done)
+
+    def files() -> list[bytes]:
+        return [(run / name).read_bytes() for name in ("certificate.json", "certificate.jsonl")]
+
+    assert asked(2, 99) == 2
+    whole = files()
+    assert asked(6, 2) == 2  # goes on for more studies, and is stopped
+    assert asked(6, 1, sigma={None: 0.5}) == 1  # was not meant
+    assert files() == whole
+    assert asked(6, 99) == 2
+    assert len(lines(run)) == 1 + 6
+    assert asked(6, 99, sigma={None: 0.5}) == 5
+    assert lines(run)[0]["settings"]["sigma"]["ct"] == 0.5
+    assert not (run / "certificate.progress").exists()
+    others = [line for line in said if "1 of them, can be gone on with too" in line]
+    assert [line for line in said if line not in others] == [
+        f"Certified before with these settings: {known} of 6 studies" for known in (2, 4, 1)
+    ]
+    assert len(others) == 2  # of the mistaken one, and of the one that then went on
+
+
+def test_lines_that_cannot_be_read_or_written_are_one_clear_error(tmp_path: Path) -> None:
+    path, finished = tmp_path / "progress" / "lines", tmp_path / "finished"
+    made = Lines(path, {"sigma": 1}, finished)
+    made.add(3, {"row": 5})
+    assert Lines(path, {"sigma": 1}, finished).found == {3: {"study": 3, "row": 5}}
+    shutil.rmtree(path.parent)
+    with pytest.raises(RunError, match=r"lines: cannot be written.*it goes on where it was"):
+        made.add(4, {"row": 6})
+    finished.mkdir()
+    with pytest.raises(RunError, match="finished: cannot be read"):
+        Lines(path, {"sigma": 1}, finished)
 
 
 def test_more_studies_include_the_fewer(tmp_path: Path) -> None:

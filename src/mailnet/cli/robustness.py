@@ -58,6 +58,9 @@ def attack(
         bool,
         typer.Option("--straight-through", help="Gradients pass through clips of the network, as an audit may advise."),
     ] = False,
+    precision: Annotated[
+        str, typer.Option(help="fp32, or bf16 for a search in about half the time, judged in full precision.")
+    ] = "fp32",
     modes: Annotated[
         bool, typer.Option(help="A random network also with its noise off and with a known seed, at the middle radius.")
     ] = True,
@@ -97,7 +100,7 @@ def attack(
         eps=read_levels(eps or ()), modalities=modality or None, tables=read_tables(table or ()),
         each_modality=each_modality, tasks=task or None, together=together, studies=studies, modes=modes,
         max_draws=max_draws, repeats=repeats, batch_size=batch_size, seed=seed, audit=audit, sources=source or (),
-        straight_through=straight_through, i_know=i_know, out=out, data_root=data_root,
+        straight_through=straight_through, precision=precision, i_know=i_know, out=out, data_root=data_root,
         skip_bad=skip_bad, cache=cache, device=device, say=say, share=None if share is None else parse_share(share),
     )  # fmt: skip
     if share is not None:
@@ -164,12 +167,15 @@ def certify(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Certify within which distance no change of an image can change the answer, by randomized smoothing."""
+    """Certify within which distance no change of an image can change the answer, by randomized smoothing.
+
+    Given again after a stop, it goes on where it was.
+    """
     from mailnet.cli.certify import parse_sigma, print_certificate
     from mailnet.robustness.certificate.certify import certify_run
 
     result = certify_run(
         run, parse_sigma(sigma or ()), draws=draws, level=level, studies=studies, tasks=task or (), noise=noise,
-        split=split, out=out, data_root=data_root, skip_bad=skip_bad, cache=cache, device=device, seed=seed,
+        split=split, out=out, data_root=data_root, skip_bad=skip_bad, cache=cache, device=device, seed=seed, say=say,
     )  # fmt: skip
     print_json(result) if as_json else print_certificate(result, run if out is None else out)

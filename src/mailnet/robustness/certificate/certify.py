@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from hashlib import sha256
 from pathlib import Path
@@ -27,9 +27,10 @@ from mailnet.robustness.certificate.base import BaseClassifier, BaseNoise, find_
 from mailnet.robustness.certificate.certified import Resample, summarise
 from mailnet.robustness.certificate.lines import Lines
 from mailnet.robustness.certificate.smoothing import certify_all
+from mailnet.robustness.kept import Kept
 
 FORMAT = 1
-FILE, LINES = "certificate.json", "certificate.jsonl"
+FILE, LINES, PROGRESS = "certificate.json", "certificate.jsonl", "certificate.progress"
 SELECTION = 100
 TOGETHER = 100
 
@@ -50,8 +51,11 @@ def certify_run(
     cache: str | Path | None = None,
     device: str = "auto",
     seed: int = 0,
+    say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Certify studies of a run; given again after a stop, or for more studies, it goes on where it was.
+
+    What was certified by other settings stays until this one has ended, or, if it was stopped, until gone on with.
 
     Args:
         run: The run folder.
@@ -68,6 +72,7 @@ def certify_run(
         cache: Folder of decoded images.
         device: As ``mailnet.bundle.load`` takes it.
         seed: Of the noise and of which studies are drawn.
+        say: Called with a line for the user.
 
     Returns:
         What ``certificate.json`` holds; no identifier of a study is in it.
@@ -81,13 +86,13 @@ def certify_run(
     folder = results_folder(run, None, out)
     predictor = load(run, device)
     deviations = choose_sigma(sigma, predictor, Path(run))
-    kept = _check(predictor, draws, level, studies, tasks, noise)
+    mode = _check(predictor, draws, level, studies, tasks, noise)
     data = load_studies(predictor, Path(run), None, split, data_root, skip_bad=skip_bad, cache=cache)
     questions = find_questions(data.tasks, [name for name in data.tasks if not tasks or name in tasks])
     if not any((question.labels(data.labels) >= 0).any() for question in questions):
         raise DataError(f"no study of the split '{split}' has a label", remedy="Choose other tasks or another split")
     chosen, left_out = _studies(data, deviations, studies, seed)
-    base = BaseClassifier(predictor, questions, kept)
+    base = BaseClassifier(predictor, questions, mode)
     settings = {
         "sigma": deviations,
         "draws": draws,
@@ -99,13 +104,12 @@ def certify_run(
         "seed": seed,
     }
     plain = predictor.predict_data(data, chosen)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (
-        Lines(
-            folder / LINES, {**settings, "of": [weights_digest(Path(run)), digest_studies(data, np.arange(len(data)))]}
-        ) as lines,
-        progress("Certifying studies", len(chosen)) as advance,
-    ):
+    asked_for = {**settings, "of": [weights_digest(Path(run)), digest_studies(data, np.arange(len(data)))]}
+    kept = Kept(folder / PROGRESS, asked_for)
+    lines = Lines(kept.folder / LINES, asked_for, folder / LINES)
+    before = sum(place in lines.found for place in chosen.tolist())
+    kept.announce(f"Certified before with these settings: {before} of {len(chosen)} studies" if before else "", say)
+    with progress("Certifying studies", len(chosen)) as advance:
         for place in chosen.tolist():
             known = place in lines.found
             if not known:
@@ -133,7 +137,9 @@ def certify_run(
         },
         "seconds": round(time.monotonic() - start, 1),
     }  # fmt: skip
+    lines.save(folder / LINES)
     write_json(folder / FILE, result)
+    kept.remove()
     return result
 
 
