@@ -6,10 +6,11 @@
 GOLDEN is attack_oracle.npz. All ways of a case attack the same images of one network in one run, one after the other,
 each repeat in the opposite order. Times are medians of the processor's seconds, on one thread. ``rate`` is images times
 the steps that the attack is allowed, a second, so that the ways of a case compare by their times; ``times`` is the time
-in times of ours. The suite is APGD by cross-entropy, APGD and FAB towards the likeliest wrong classes, and Square, one
-after the other on what stands; ART has a suite of its own, without FAB and without wrong classes to aim at. Radii are
-the recorded one and twice that, at which fewer images stand. The last cases are a ``mail`` network of two images,
-trained here for some seconds on halves of digits, which no other library attacks.
+in times of ours. ``bf16`` is ours with ``precision="bf16"``, judged in full precision. The suite is APGD by
+cross-entropy, APGD and FAB towards the likeliest wrong classes, and Square, one after the other on what stands; ART has
+a suite of its own, without FAB and without wrong classes to aim at. Radii are the recorded one and twice that, at which
+fewer images stand. The last cases are a ``mail`` network of two images, trained here for some seconds on halves of
+digits, which no other library attacks.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def suite(budget: Budget, early_drop: bool = True) -> Way:
             if not early_drop and name != "fab_t":  # which needs to know what it found
                 part = part.with_objective(Unbreakable())
             x = get_attack(name)(part, generator=seeded(), **options)
-            broken = problem.take(rows).ask(x, gradient=False).broken
+            broken = problem.take(rows).with_precision("fp32").ask(x, gradient=False).broken
             found[rows[broken]] = x[broken]
             if early_drop:
                 rows = rows[~broken]
@@ -93,6 +94,11 @@ def suite(budget: Budget, early_drop: bool = True) -> Way:
         return found
 
     return run
+
+
+def low(way: Way) -> Way:
+    """The same, searching in bfloat16."""
+    return lambda problem: way(problem.with_precision("bf16"))
 
 
 def steps_of(budget: Budget) -> int:
@@ -165,8 +171,10 @@ def of_one_image(golden: Path, images: int, budget: Budget) -> list[Case]:
         where = f"linf {round(255 * eps)}/255"
         libraries = {name: peer(name) for name in ("torchattacks", "foolbox", "art")}
         plain: Way = lambda problem: pgd(problem, early_drop=False)  # noqa: E731
-        cases.append(Case(f"PGD-10, {where}", problem, 10, {"ours": pgd, "no early drop": plain, **libraries}))
-        ways = {"ours": suite(budget), "no early drop": suite(budget, early_drop=False)}
+        cases.append(
+            Case(f"PGD-10, {where}", problem, 10, {"ours": pgd, "bf16": low(pgd), "no early drop": plain, **libraries})
+        )
+        ways = {"ours": suite(budget), "bf16": low(suite(budget)), "no early drop": suite(budget, early_drop=False)}
         ways |= {"torchattacks": torchattacks_suite(budget), "art": art_suite(budget)}
         cases.append(Case(f"suite, {where}", problem, steps_of(budget), ways))
     return cases
@@ -195,9 +203,9 @@ def of_two_images(images: int, budget: Budget) -> list[Case]:
     problem = Problem(model, batch, Threat("linf", {"upper": 4 / 255, "lower": 8 / 255}))
     plain: Way = lambda problem: pgd(problem, early_drop=False)  # noqa: E731
     name = "two images, mail, linf 4/255 and 8/255"
-    whole = {"ours": suite(budget), "no early drop": suite(budget, early_drop=False)}
+    whole = {"ours": suite(budget), "bf16": low(suite(budget)), "no early drop": suite(budget, early_drop=False)}
     return [
-        Case(f"PGD-10, {name}", problem, 10, {"ours": pgd, "no early drop": plain}),
+        Case(f"PGD-10, {name}", problem, 10, {"ours": pgd, "bf16": low(pgd), "no early drop": plain}),
         Case(f"suite, {name}", problem, steps_of(budget), whole),
     ]
 

@@ -57,6 +57,24 @@ def test_all_options_reach_the_measurement(mailnet: Command, tmp_path: Path) -> 
     assert not (run / "robustness.json").exists()
 
 
+def test_a_search_in_low_precision_is_judged_in_full(mailnet: Command, tmp_path: Path) -> None:
+    run = write_linear_run(tmp_path / "linear", studies=12)
+    given = ("attack", run, "--suite", "quick", "--eps", "1/255", "--task", "grade", "--json")
+    status, out, err = mailnet(*given, "--precision", "bf16")
+    assert status == 0, err
+    card = json.loads(out)
+    (cell,) = card["cells"]
+    exact = best_attack(run, "grade", cell["eps"]).mean()
+    assert cell["figures"]["grade"]["robust"]["accuracy"]["value"] >= exact - 1e-6
+    assert card["precision"] == "bf16"
+    status, out, err = mailnet(*given)
+    assert status == 0, err
+    assert json.loads(out)["precision"] == "fp32"  # and not the card that is there
+    status, _, err = mailnet(*given, "--precision", "fp16")
+    assert status == 2
+    assert "precision must be fp32 or bf16, got 'fp16'" in err
+
+
 def test_an_audit_is_on_the_card(mailnet: Command, tmp_path: Path) -> None:
     run = write_linear_run(tmp_path / "linear", studies=24)
     status, _, err = mailnet("attack", run, "--suite", "quick", "--eps", "1/255", "--task", "grade", "--audit",

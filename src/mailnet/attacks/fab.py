@@ -135,6 +135,7 @@ def _search(
 ) -> Tensor:
     if restarts < 1:
         raise ValueError(f"restarts must be at least 1, got {restarts}")
+    problem = problem.with_precision("fp32")  # a boundary that is rounded lies elsewhere, and is missed for ever
     found = Found(problem, early_drop)
     if not bool(found.open.any()):
         return found.x

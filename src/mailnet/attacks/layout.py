@@ -1,10 +1,16 @@
-"""How images lie in memory while they are attacked."""
+"""How images lie in memory while they are attacked, and how precisely a network computes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+Precision: TypeAlias = Literal["fp32", "bf16"]
 
 
 class Layout:
@@ -17,8 +23,25 @@ class Layout:
     def __init__(self) -> None:
         self._plain = False
 
-    def ask(self, model: nn.Module, inputs: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return task -> logits (B, outputs) of modality -> (B, ...)."""
+    def ask(
+        self,
+        model: nn.Module,
+        inputs: Mapping[str, Tensor],
+        present: Mapping[str, Tensor],
+        precision: Precision = "fp32",
+    ) -> dict[str, Tensor]:
+        """Return task -> logits (B, outputs) of modality -> (B, ...), float32 in any precision.
+
+        In ``bf16`` layers that map a vector, such as the last ones, compute in float32 all the same: they cost next to
+        nothing, and a logit that is rounded to three digits hides how little a search by questions gains at a time.
+        """
+        if precision == "fp32":
+            return self._ask(model, inputs, present)
+        with torch.autocast(next(iter(inputs.values())).device.type, torch.bfloat16), _VectorsInFull():
+            logits = self._ask(model, inputs, present)
+        return {name: value.float() for name, value in logits.items()}
+
+    def _ask(self, model: nn.Module, inputs: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> dict[str, Tensor]:
         answer: dict[str, Tensor]
         if not self._plain and any(_gains(x) for x in inputs.values()):
             try:
@@ -28,6 +51,18 @@ class Layout:
                 self._plain = True
         answer = model(inputs, present)
         return answer
+
+
+class _VectorsInFull(TorchFunctionMode):
+    """Linear layers leave autocast where they map (B, C)."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is not functional.linear or args[0].dim() != 2:
+            return func(*args, **(kwargs or {}))
+        with torch.autocast(args[0].device.type, enabled=False):
+            return func(args[0].float(), *args[1:], **(kwargs or {}))
 
 
 def channels_last(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -5,44 +5,26 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TypeAlias, cast, get_args
 
 import torch
 from torch import Tensor, nn
 
+from mailnet.attacks.asked import Asked
 from mailnet.attacks.clips import straight_through
-from mailnet.attacks.layout import Layout
+from mailnet.attacks.layout import Layout, Precision
 from mailnet.attacks.objective import Objective, labelled
 from mailnet.attacks.randomness import NoiseUse, drawing, is_random
+from mailnet.attacks.ranges import check_range
 from mailnet.attacks.threat import Space, Threat
 from mailnet.nn.batch import Batch
 from mailnet.nn.noise import get_noise, mean_logits
 from mailnet.nn.registry import Network
 from mailnet.specs import TaskSpec
 
-TOLERANCE = 1e-3
 # Modality -> (B, ...) to the same, differentiable: what is done to the attacked inputs before the network sees them.
 Transform: TypeAlias = Callable[[dict[str, Tensor]], dict[str, Tensor]]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What one question to the network gave.
-
-    Args:
-        loss: (B,), its mean over draws.
-        logits: Task -> (B, outputs), of the mean probabilities over draws.
-        broken: (B,) bool, whether the goal is reached by ``logits``; of a ``sure`` problem, at every draw.
-        gradient: (B, D) of the loss, its mean over draws; None where it was not wanted.
-        each: The logits of each draw.
-    """
-
-    loss: Tensor
-    logits: dict[str, Tensor]
-    broken: Tensor
-    gradient: Tensor | None = None
-    each: Sequence[dict[str, Tensor]] = ()
 
 
 class Problem:
@@ -62,6 +44,9 @@ class Problem:
             attacks that stop at broken studies go on until a random network is wrong nearly always.
         straight_through: Clipping lets gradients pass (backward pass differentiable approximation), see
             ``straight_through``.
+        precision: ``fp32``, or ``bf16`` for a faster search: the network computes in bfloat16 where autocast has it do
+            so, and what a network that is not random seems to answer wrongly is asked again in full precision, so that
+            nothing counts as broken by rounding.
 
     Raises:
         ValueError: A threat or objective that does not fit the network, a network in training mode, an image outside
@@ -83,7 +68,10 @@ class Problem:
         noise: NoiseUse = "sample",
         sure: bool = False,
         straight_through: bool = False,
+        precision: Precision = "fp32",
     ) -> None:
+        if precision not in get_args(Precision):
+            raise ValueError(f"precision '{precision}' is not one of {', '.join(get_args(Precision))}")
         if noise not in get_args(NoiseUse):
             raise ValueError(f"noise '{noise}' is not one of {', '.join(get_args(NoiseUse))}")
         if model.training:
@@ -101,11 +89,11 @@ class Problem:
             raise ValueError(f"{type(model).__name__} draws no random numbers: draws=1, and nothing to freeze")
         threat.check(cast("Network", model).modalities)
         self.objective.check(self.tasks, batch.targets)
-        _check_range(batch, threat)
+        check_range(batch, threat)
         self.batch = batch
         self.space = Space(batch.inputs, batch.present, threat)
         self.generator, self.sure, self.smooth = generator, sure, straight_through
-        self.draws, self.noise = draws, noise
+        self.draws, self.noise, self.precision = draws, noise, precision
         self._check_noise()
         self.questions = torch.zeros(len(batch), dtype=torch.long)  # forward passes spent on each study
         self._rows, self._layout = torch.arange(len(batch)), Layout()
@@ -154,6 +142,12 @@ class Problem:
         changed._check_noise()
         return changed
 
+    def with_precision(self, precision: Precision) -> Problem:
+        """Return the same studies asked in another precision."""
+        changed = copy.copy(self)
+        changed.precision = precision
+        return changed
+
     def enlarged(self, factor: float) -> Problem:
         """Return the same studies with balls of so many times the radius; boxes stay."""
         changed = copy.copy(self)
@@ -173,6 +167,21 @@ class Problem:
             transform: Done to the attacked inputs at every draw; what is found to be broken is then the study so
                 changed, not ``x``.
         """
+        asked = self._ask(x, gradient, transform, self.precision)
+        if self.precision == "fp32":
+            return asked
+        parts = [*asked.logits.values(), *([] if asked.gradient is None else [asked.gradient])]
+        if not all(bool(part.isfinite().all()) for part in parts):
+            return self._ask(x, gradient, transform, "fp32")
+        if self.random and self.noise == "sample":  # its next draw says otherwise anyway
+            return asked
+        answers = replace(self.objective, goals=None)  # some attacks go towards one class and take any wrong one
+        rows = (asked.broken | self.broken(asked, answers)).nonzero()[:, 0]
+        if not len(rows):
+            return asked
+        return asked.corrected(rows, self.take(rows)._ask(x[rows], False, transform, "fp32"))
+
+    def _ask(self, x: Tensor, gradient: bool, transform: Transform | None, precision: Precision) -> Asked:
         total: Tensor | None = None
         losses, several = [], []
         with torch.set_grad_enabled(gradient), self._drawing(), straight_through(self.smooth and gradient):
@@ -181,7 +190,7 @@ class Problem:
                 given = self.inputs(point)
                 if transform is not None:
                     given |= transform({name: given[name] for name in self.space.names})
-                logits = self._layout.ask(self.model, given, self.batch.present)
+                logits = self._layout.ask(self.model, given, self.batch.present, precision)
                 loss = self.objective.losses(self.tasks, logits, self.batch.targets)
                 if gradient:
                     (slope,) = torch.autograd.grad(loss.sum(), point)
@@ -214,6 +223,8 @@ class Problem:
     def slopes(self, x: Tensor, functions: Callable[[dict[str, Tensor]], Tensor]) -> tuple[Tensor, Tensor]:
         """Return what several functions of the logits are at rows (B, D), and their gradients; means over draws.
 
+        Whatever the precision, it is in full: who wants them looks for where a boundary is.
+
         Args:
             x: The rows.
             functions: From task -> logits (B, outputs) to (B, S).
@@ -240,21 +251,3 @@ class Problem:
             raise ValueError("all draws are alike with noise 'off': draws=1")
         if self.noise == "off" and self.source is None:
             raise ValueError(f"{type(self.model).__name__} has no noise that can be turned off")
-
-
-def _check_range(batch: Batch, threat: Threat) -> None:
-    attacked = [name for name in threat.eps if name in batch.inputs]
-    if not attacked:
-        raise ValueError(f"no study of the batch has what is attacked: {', '.join(threat.eps)}")
-    for name in attacked:
-        values = batch.inputs[name][batch.present[name]]
-        if name in threat.boxes:
-            low, high = (side.to(values) for side in threat.boxes[name])
-            slack = TOLERANCE * (high - low)
-            outside = ((values < low - slack) | (values > high + slack)) & (low < high)
-            if bool(outside.any()):
-                column = int(outside.any(0).nonzero()[0])
-                raise ValueError(f"modality '{name}' has values outside its box in column {column}; widen the box")
-        elif len(values) and not bool(((values >= -TOLERANCE) & (values <= 1 + TOLERANCE)).all()):
-            found = f"from {float(values.min()):.4g} to {float(values.max()):.4g}"
-            raise ValueError(f"modality '{name}' has values {found}; images must be in [0, 1]")

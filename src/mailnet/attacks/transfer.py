@@ -14,7 +14,8 @@ from typing import Literal, TypeAlias, cast, get_args
 import torch
 from torch import Tensor, nn
 
-from mailnet.attacks.problem import Asked, Problem, Transform
+from mailnet.attacks.asked import Asked
+from mailnet.attacks.problem import Problem, Transform
 from mailnet.attacks.registry import get_attack
 from mailnet.nn.noise import get_noise
 from mailnet.nn.registry import Network

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from mailnet.attacks.layout import Precision
 from mailnet.attacks.threat import Norm
 from mailnet.data.config import Section
 from mailnet.data.config.base import read_length
@@ -40,6 +41,7 @@ class AttackEntry(Section):
     max_draws: int = Field(50, ge=1)
     repeats: int = Field(20, ge=1)
     modes: bool = False
+    precision: Precision = "fp32"
     audit: bool = False
 
     def meets(self, study: str, network: str) -> bool:

@@ -35,6 +35,7 @@ def attack_run(
         modes=entry.modes,
         max_draws=entry.max_draws,
         repeats=entry.repeats,
+        precision=entry.precision,
         audit=entry.audit,
         redraws=True,
         out=run / "attacks" / name,

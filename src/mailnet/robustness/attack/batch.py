@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mailnet.attacks import Objective, Problem, Threat
+from mailnet.attacks.layout import Precision
 from mailnet.attacks.objective import correct, labelled
 from mailnet.data.progress import Advance
 from mailnet.nn.batch import Batch
@@ -38,6 +39,7 @@ class Attacker:
         repeats: Fresh draws by which a random network is scored.
         seed: Of everything.
         straight_through: Whether gradients pass through clips, see ``Problem``.
+        precision: Of the search, see ``Problem``; what it finds is judged in full precision.
     """
 
     model: nn.Module
@@ -47,6 +49,7 @@ class Attacker:
     repeats: int
     seed: int
     straight_through: bool = False
+    precision: Precision = "fp32"
 
     def problem(self, batch: Batch, cell: Cell, eps: Mapping[str, float] | None = None) -> Problem:
         """Return studies as a cell's attacker meets them; with radii in place of the cell's."""
@@ -136,7 +139,9 @@ def _put_through(
     kept = state.progress(number, k, problem.space.clean.device)
     start = kept or _inherited(problem, cell, reached)
     # The same seed in every cell: what differs between two cells is the attacker, not his luck.
-    steps = run_suite(problem, suite, seed=seed_of(attacker.seed, "batch", number), start=start)
+    steps = run_suite(
+        problem.with_precision(attacker.precision), suite, seed=seed_of(attacker.seed, "batch", number), start=start
+    )
     progress = next(steps)
     advance(sum(works[: progress.done]), before=True)
     for progress in steps:

@@ -22,7 +22,13 @@ from mailnet.robustness.attack.batch import Attacker
 from mailnet.robustness.attack.card import describe_cell, describe_model, describe_tables
 from mailnet.robustness.attack.cells import middle_of, plan_cells
 from mailnet.robustness.attack.examples import write_examples
-from mailnet.robustness.attack.network import choose_draws, choose_suite, draws_numbers, load_source
+from mailnet.robustness.attack.network import (
+    choose_draws,
+    choose_precision,
+    choose_suite,
+    draws_numbers,
+    load_source,
+)
 from mailnet.robustness.attack.shared import Shared, attack_batches, attack_share, describe_start, studies_of
 from mailnet.robustness.attack.state import State
 from mailnet.robustness.attack.studies import (
@@ -65,6 +71,7 @@ def measure_robustness(
     audit: bool = False,
     sources: Sequence[str | Path] = (),
     straight_through: bool = False,
+    precision: str = "fp32",
     i_know: bool = False,
     out: str | Path | None = None,
     data_root: str | Path | None = None,
@@ -103,6 +110,7 @@ def measure_robustness(
         audit: Also look for signs that gradients are masked.
         sources: Other runs with the same modalities and tasks, of which the audit carries attacks over.
         straight_through: Let gradients pass through clips of the network, which are flat beyond their ends.
+        precision: ``fp32``, or ``bf16``, in which the search takes about half as long; what it finds is judged in full.
         i_know: Measure by a suite that does not fit the network; the card says that its figures are not reliable.
         out: Folder of the results; default the run.
         data_root: Where the images lie now.
@@ -126,6 +134,7 @@ def measure_robustness(
     began = time.monotonic()
     folder = results_folder(run, study, out)
     _check_counts(max_draws, repeats)
+    search = choose_precision(precision)
     predictor = load(run, device)
     predictor.model.requires_grad_(False)  # gradients of weights would be computed for nothing
     data = load_studies(predictor, Path(run), None if study is None else Path(study), split, data_root,
@@ -147,7 +156,7 @@ def measure_robustness(
         "split": split, "suite": used.as_dict(), "norm": kind, "eps": levels, "each_modality": each_modality,
         "attacked": attacked, "modes": modes, "max_draws": max_draws, "repeats": repeats, "batch_size": batch_size,
         "seed": seed, "device": predictor.device.type, "straight_through": straight_through,
-        "sources": [found["weights"] for _, found in others],
+        "precision": search, "sources": [found["weights"] for _, found in others],
     }  # fmt: skip
     asked = {**settings, "audit": audit, "redraws": redraws, "evaluation": data.config.evaluation.model_dump()}
     own = fingerprint(asked)
@@ -176,7 +185,7 @@ def measure_robustness(
                        modes=modes and source is not None)  # fmt: skip
     if source is not None and not random:  # it has a source of noise that gives none
         cells = [replace(cell, noise="frozen") for cell in cells]
-    attacker = Attacker(predictor.model, predictor.tasks, cells, boxes, repeats, seed, straight_through)
+    attacker = Attacker(predictor.model, predictor.tasks, cells, boxes, repeats, seed, straight_through, search)
     suites = [*dict.fromkeys([used.name, *(cell.suite for cell in cells)])]
     if share is not None:
         return attack_share(attacker, data, batches, state, predictor.device, share, suites,
@@ -213,6 +222,7 @@ def measure_robustness(
             "tables": describe_tables(data, tables or {}),
             "straight_through": straight_through,
         },
+        "precision": search,
         "tasks": {name: {"kind": data.tasks[name].kind, "classes": list(data.tasks[name].classes)} for name in chosen},
         "alignment": alignment,
         "repeats": repeats if random else 1,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mailnet.attacks import Objective, Problem, Threat
+from mailnet.attacks.layout import Precision
 from mailnet.attacks.randomness import is_random
 from mailnet.bundle import Predictor, load
 from mailnet.data.study import StudyData
@@ -52,6 +53,18 @@ def choose_suite(name: str | None, random: bool, insist: bool) -> tuple[Suite, l
     if refusal is not None and not insist:
         raise ConfigError(refusal, remedy="Leave --suite out, or insist with --i-know")
     return suite, [reason for reason in (refusal, suite.caveat) if reason is not None]
+
+
+def choose_precision(given: str) -> Precision:
+    """Return what the network computes in while it is searched.
+
+    Raises:
+        ConfigError: Another word.
+    """
+    if given not in get_args(Precision):
+        known = " or ".join(get_args(Precision))
+        raise ConfigError(f"precision must be {known}, got '{given}'", remedy="bf16 searches faster, fp32 exactly")
+    return cast(Precision, given)
 
 
 def choose_draws(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mailnet.attacks import Problem, get_attack
-from mailnet.attacks.problem import Asked
+from mailnet.attacks.asked import Asked
 from mailnet.robustness.attack.network import refuse_probabilities
 from mailnet.robustness.attack.suites import Member, Suite
 from mailnet.training.device import seed_of
@@ -122,6 +122,7 @@ def standing_share(problem: Problem, x: Tensor, generator: torch.Generator | Non
 
 
 def _asked(problem: Problem, x: Tensor, generator: torch.Generator | None) -> Asked:
+    problem = problem.with_precision("fp32")  # judged as the network answers
     if problem.random and problem.noise == "sample":
         problem = problem.with_draws(SELECT, generator=generator)
     return problem.ask(x, gradient=False)
