@@ -10,6 +10,7 @@ import pytest
 from small_suite import write_suite
 
 from mailnet.benchmark import load_suite, run_suite, write_tables
+from mailnet.benchmark.attack_entry import AttackEntry
 from mailnet.benchmark.attack_tables import attack_sections, summarise_attacks
 from mailnet.benchmark.cells import network_fingerprint
 from mailnet.benchmark.results import Results
@@ -36,6 +37,14 @@ def test_a_fingerprint_knows_the_attacks_that_a_network_meets(tmp_path: Path) ->
         assert (len(found) == 1) == same
     more = load_suite(write_suite(tmp_path / "more", attacks={"pgd": {"eps": ["4/255"], "networks": ["mail", "wide"]}}))
     assert network_fingerprint(more, "two", "wide") == network_fingerprint(attacked, "two", "wide")
+
+
+def test_what_a_cell_is_known_by_is_as_recorded() -> None:
+    entry = AttackEntry(eps=[0.1], networks=["mail"])
+    recorded = {"suite": None, "norm": "linf", "eps": [0.1], "at_most": None, "max_draws": 50, "repeats": 20,
+                "modes": False, "audit": False}  # fmt: skip
+    assert entry.settings() == recorded  # a further key, where it is not used, would make all recorded cells stale
+    assert entry.model_copy(update={"precision": "bf16"}).settings() == recorded | {"precision": "bf16"}
 
 
 def test_radii_may_be_of_each_modality(tmp_path: Path) -> None:

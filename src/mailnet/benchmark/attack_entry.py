@@ -47,3 +47,10 @@ class AttackEntry(Section):
     def meets(self, study: str, network: str) -> bool:
         """Whether it is made on a network trained on a study."""
         return (self.networks is None or network in self.networks) and (self.studies is None or study in self.studies)
+
+    def settings(self) -> dict[str, Any]:
+        """Return what of it a network's results depend on, by which recorded ones are known again."""
+        values = self.model_dump(exclude={"networks", "studies"})  # which others meet it changes nothing
+        if self.precision == "fp32":  # as before there was a choice, so that what was recorded then still counts
+            del values["precision"]
+        return values

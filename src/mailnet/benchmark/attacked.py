@@ -8,7 +8,8 @@ from typing import Any
 from mailnet.benchmark.attack_entry import AttackEntry
 from mailnet.robustness.attack.measure import measure_robustness
 
-KEPT = ("suite", "norm", "random", "n", "groups", "alignment", "cells", "audit", "unreliable", "reasons", "seconds")
+KEPT = ("suite", "norm", "precision", "random", "n", "groups", "alignment", "cells", "audit", "unreliable", "reasons",
+        "seconds")  # fmt: skip
 
 
 def attack_run(

@@ -112,8 +112,7 @@ def network_fingerprint(suite: Suite, study: str, network: str) -> str:
         "tuning": tuning,
     }
     if attacks := suite.attacks_on(study, network):
-        # Which others are attacked too changes nothing here.
-        settings["attacks"] = {name: one.model_dump(exclude={"networks", "studies"}) for name, one in attacks.items()}
+        settings["attacks"] = {name: attack.settings() for name, attack in attacks.items()}
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 

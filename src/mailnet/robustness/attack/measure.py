@@ -22,13 +22,7 @@ from mailnet.robustness.attack.batch import Attacker
 from mailnet.robustness.attack.card import describe_cell, describe_model, describe_tables
 from mailnet.robustness.attack.cells import middle_of, plan_cells
 from mailnet.robustness.attack.examples import write_examples
-from mailnet.robustness.attack.network import (
-    choose_draws,
-    choose_precision,
-    choose_suite,
-    draws_numbers,
-    load_source,
-)
+from mailnet.robustness.attack.network import choose_draws, choose_precision, choose_suite, draws_numbers, load_source
 from mailnet.robustness.attack.shared import Shared, attack_batches, attack_share, describe_start, studies_of
 from mailnet.robustness.attack.state import State
 from mailnet.robustness.attack.studies import (
@@ -156,7 +150,9 @@ def measure_robustness(
         "split": split, "suite": used.as_dict(), "norm": kind, "eps": levels, "each_modality": each_modality,
         "attacked": attacked, "modes": modes, "max_draws": max_draws, "repeats": repeats, "batch_size": batch_size,
         "seed": seed, "device": predictor.device.type, "straight_through": straight_through,
-        "precision": search, "sources": [found["weights"] for _, found in others],
+        "sources": [found["weights"] for _, found in others],
+        # Else as before there was a choice, so that what was kept and measured then still counts.
+        **({} if search == "fp32" else {"precision": search}),
     }  # fmt: skip
     asked = {**settings, "audit": audit, "redraws": redraws, "evaluation": data.config.evaluation.model_dump()}
     own = fingerprint(asked)
