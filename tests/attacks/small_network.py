@@ -73,6 +73,29 @@ class Small(nn.Module):
         return logits
 
 
+class Rounded(Small):
+    """Answers otherwise, or with NaN, wherever it computes in low precision.
+
+    Args:
+        value: What logits are multiplied by there.
+        noise: See ``Small``.
+        tasks: The tasks.
+        of: Those that it answers otherwise; None for all.
+    """
+
+    def __init__(
+        self, value: float, noise: float = 0.0, tasks: Sequence[TaskSpec] = (THREE,), of: Sequence[str] | None = None
+    ) -> None:
+        super().__init__((CT, PHOTO), tasks, noise=noise)
+        self.value, self.of = value, of
+
+    def forward(self, inputs: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        logits = super().forward(inputs, present)
+        low = torch.is_autocast_enabled("cpu")
+        changed = (self.tasks if self.of is None else self.of) if low else ()
+        return {name: value * self.value if name in changed else value for name, value in logits.items()}
+
+
 def studies(model: Small, count: int = 6, absent: Mapping[str, Tensor] | None = None, seed: int = 1) -> Batch:
     """Studies in the middle of their range, whose labels are what the network answers (of noise, without it).
 

@@ -3,48 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from attacked import oracle
-from small_network import CT, PHOTO, THREE, Small, oracle_problem, small_problem, studies
+from small_network import CT, PHOTO, THREE, TWO, Rounded, Small, oracle_problem, small_problem, studies
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mailnet.attacks import Problem, get_attack
+from mailnet.attacks import Objective, Problem, Threat, get_attack
 from mailnet.attacks.threat import Norm
 
 
-class Rounded(Small):
-    """Answers anything else, or with NaN, wherever it computes in low precision."""
-
-    def __init__(self, value: float, noise: float = 0.0) -> None:
-        super().__init__((CT, PHOTO), (THREE,), noise=noise)
-        self.value = value
-
-    def forward(self, inputs: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-        logits = super().forward(inputs, present)
-        low = torch.is_autocast_enabled("cpu")
-        return {name: value * self.value if low else value for name, value in logits.items()}
-
-
 class Layers(nn.Module):
-    """Notes what its layers give."""
+    """Notes what its layers give; linear ones are asked about tokens, about places and about studies."""
 
     modalities, tasks = Small((PHOTO,), (THREE,)).modalities, {THREE.name: THREE}
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.last = nn.Conv2d(2, 4, 2), nn.Linear(4, 3)
+        self.first, self.last = nn.Conv2d(2, 4, 1), nn.Linear(4, 3)
         self.found: list[torch.dtype] = []
 
     def forward(self, inputs: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         x = self.first(inputs["photo"])
-        tokens = functional.linear(x.flatten(2).transpose(1, 2), self.last.weight)  # (B, 1, 3), as in a transformer
-        logits = self.last(x.flatten(1))
-        self.found += [x.dtype, tokens.dtype, logits.dtype]
+        tokens = x.flatten(2).transpose(1, 2)  # (B, 4, 4)
+        of_tokens = functional.linear(tokens, self.last.weight)
+        of_places = functional.linear(input=tokens.flatten(0, 1), weight=self.last.weight, bias=self.last.bias)
+        logits = self.last(tokens.amax(1))
+        self.found += [x.dtype, of_tokens.dtype, of_places.dtype, logits.dtype]
         return {THREE.name: logits}
+
+
+class Stubborn(Layers):
+    """Puts what layers give into numbers of full precision, which torch refuses where it is of less."""
+
+    def forward(self, inputs: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        x = inputs["photo"].new_zeros(len(inputs["photo"]), 4, 2, 2)
+        x[torch.arange(len(x))] = self.first(inputs["photo"])
+        return {THREE.name: self.last(x.amax((2, 3)))}
 
 
 def low(problem: Problem) -> Problem:
@@ -53,11 +52,10 @@ def low(problem: Problem) -> Problem:
 
 def test_convolutions_compute_in_low_precision_and_last_layers_in_full() -> None:
     model = Layers().eval()
-    problem = Problem(model, studies(Small((PHOTO,), (THREE,))), small_problem(
-        Small((PHOTO,), (THREE,)), "linf", {"photo": 0.1}).space.threat, precision="bf16")  # fmt: skip
+    problem = Problem(model, studies(Small((PHOTO,), (THREE,))), Threat("linf", {"photo": 0.1}), precision="bf16")
     model.found.clear()
     asked = problem.ask(problem.space.clean)
-    assert model.found[:3] == [torch.bfloat16, torch.bfloat16, torch.float32]
+    assert model.found[:4] == [torch.bfloat16, torch.bfloat16, torch.bfloat16, torch.float32]
     assert asked.loss.dtype == asked.logits[THREE.name].dtype == torch.float32
     assert asked.gradient is not None
     assert asked.gradient.dtype == torch.float32
@@ -65,6 +63,14 @@ def test_convolutions_compute_in_low_precision_and_last_layers_in_full() -> None
     assert exact.gradient is not None
     torch.testing.assert_close(asked.gradient, exact.gradient, rtol=0.05, atol=0.02)
     assert not torch.equal(asked.gradient, exact.gradient)
+
+
+def test_a_network_without_low_precision_is_one_clear_error() -> None:
+    batch, threat = studies(Small((PHOTO,), (THREE,))), Threat("linf", {"photo": 0.1})
+    problem = Problem(Stubborn().eval(), batch, threat)
+    assert problem.ask(problem.space.clean).gradient is not None
+    with pytest.raises(ValueError, match="Stubborn does not compute in bf16, only in fp32: Index put requires"):
+        low(problem).ask(problem.space.clean)
 
 
 def test_what_rounding_breaks_is_not_broken() -> None:
@@ -79,6 +85,16 @@ def test_what_rounding_breaks_is_not_broken() -> None:
         options = {"queries": 20} if attack == "square" else {"steps": 10}
         found = get_attack(attack)(low(problem), generator=torch.Generator().manual_seed(0), **options)
         assert not problem.ask(found, gradient=False).broken.any()
+
+
+def test_what_rounding_breaks_while_another_task_is_where_it_shall_be_is_not_broken() -> None:
+    model = Rounded(-1.0, tasks=(THREE, TWO), of=(TWO.name,))
+    batch = studies(model)
+    wanted = Objective(goals={THREE.name: batch.targets[THREE.name]})  # the other task alone shall be wrong
+    problem = small_problem(model, "linf", {"ct": 0.01}, wanted, batch)
+    towards = replace(wanted, goals={**(wanted.goals or {}), TWO.name: batch.targets[TWO.name]})
+    part = low(problem).with_objective(towards)  # as when one class after the other is climbed to
+    assert not part.broken(part.ask(part.space.clean), wanted).any()
 
 
 def test_what_is_not_finite_is_asked_in_full() -> None:

@@ -12,10 +12,11 @@ import torch
 sys.path.append(str(Path(__file__).resolve().parent.parent / "attacks"))
 
 from attacked import inside, oracle
-from small_network import CT, PHOTO, THREE, TWO, Small, small_problem, studies
+from small_network import CT, PHOTO, THREE, TWO, Rounded, Small, small_problem, studies
 
 from mailnet.attacks.threat import Norm
-from mailnet.robustness.attack.network import draws_numbers, refuse_probabilities
+from mailnet.errors import ConfigError
+from mailnet.robustness.attack.network import choose_precision, draws_numbers, refuse_probabilities
 from mailnet.robustness.attack.run_suite import Progress, run_suite, standing_share
 from mailnet.robustness.attack.suites import Suite, get_suite
 
@@ -73,6 +74,26 @@ def test_one_that_goes_on_ends_where_the_whole_does() -> None:
         assert torch.equal(last.x, whole[-1].x)
         assert torch.equal(last.after, whole[-1].after)
         assert last.passes == whole[-1].passes
+
+
+def test_a_search_in_low_precision_is_judged_in_full() -> None:
+    model = Rounded(-1.0, noise=0.1)  # in low precision every answer is wrong
+    problem = small_problem(model, "linf", {"ct": 0.01, "photo": 0.01}, draws=2)
+    first, *_, last = run_suite(problem.with_precision("bf16"), QUICK)
+    assert torch.equal(first.chance, next(run_suite(problem, QUICK)).chance)
+    assert (last.chance > 0.5).all()
+
+
+def test_a_network_without_low_precision_is_refused_before_it_is_searched() -> None:
+    def refuse(*_: object) -> None:
+        if torch.is_autocast_enabled("cpu"):
+            raise RuntimeError("dtypes differ")
+
+    model = Small((CT,), (TWO,))
+    model.register_forward_hook(refuse)
+    assert choose_precision("fp32", model, [studies(model)]) == "fp32"
+    with pytest.raises(ConfigError, match=r"Small does not compute in bf16.*dtypes differ.*Give --precision fp32"):
+        choose_precision("bf16", model, [studies(model)])
 
 
 def test_a_random_network_is_found_and_every_member_of_rand_meets_it() -> None:

@@ -27,7 +27,7 @@ class Asked:
     each: Sequence[dict[str, Tensor]] = ()
 
     def corrected(self, rows: Tensor, exact: Asked) -> Asked:
-        """Return it with what was found exactly of some rows (n,), of a single draw; gradients stay."""
+        """Return it with what was found exactly of some rows (n,); gradients stay, and draws give way to their mean."""
         logits = {name: value.index_copy(0, rows, exact.logits[name]) for name, value in self.logits.items()}
         loss, broken = self.loss.index_copy(0, rows, exact.loss), self.broken.index_copy(0, rows, exact.broken)
         return replace(self, loss=loss, logits=logits, broken=broken, each=[logits])

@@ -34,11 +34,20 @@ class Layout:
 
         In ``bf16`` layers that map a vector, such as the last ones, compute in float32 all the same: they cost next to
         nothing, and a logit that is rounded to three digits hides how little a search by questions gains at a time.
+
+        Raises:
+            ValueError: In ``bf16``, something in the network has no such form, or the device.
         """
         if precision == "fp32":
             return self._ask(model, inputs, present)
-        with torch.autocast(next(iter(inputs.values())).device.type, torch.bfloat16), _VectorsInFull():
-            logits = self._ask(model, inputs, present)
+        first = next(iter(inputs.values()))
+        try:
+            with torch.autocast(first.device.type, torch.bfloat16), _VectorsInFull(len(first)):
+                logits = self._ask(model, inputs, present)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise ValueError(f"{type(model).__name__} does not compute in bf16, only in fp32: {error}") from error
         return {name: value.float() for name, value in logits.items()}
 
     def _ask(self, model: nn.Module, inputs: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -54,15 +63,26 @@ class Layout:
 
 
 class _VectorsInFull(TorchFunctionMode):
-    """Linear layers leave autocast where they map (B, C)."""
+    """Linear layers leave autocast where they map a vector a study; of more rows, they map places or tokens.
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if func is not functional.linear or args[0].dim() != 2:
-            return func(*args, **(kwargs or {}))
-        with torch.autocast(args[0].device.type, enabled=False):
-            return func(args[0].float(), *args[1:], **(kwargs or {}))
+    Args:
+        studies: How many studies there are.
+    """
+
+    def __init__(self, studies: int) -> None:
+        super().__init__()
+        self.studies = studies
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is functional.linear:
+            return self._linear(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+    def _linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        if input.dim() != 2 or len(input) > self.studies:
+            return functional.linear(input, weight, bias)
+        with torch.autocast(input.device.type, enabled=False):
+            return functional.linear(input.to(weight.dtype), weight, bias)
 
 
 def channels_last(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from typing import TypeAlias, cast, get_args
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from mailnet.attacks.asked import Asked
 from mailnet.attacks.clips import straight_through
 from mailnet.attacks.layout import Layout, Precision
-from mailnet.attacks.objective import Objective, labelled
+from mailnet.attacks.objective import Objective, correct, labelled
 from mailnet.attacks.randomness import NoiseUse, drawing, is_random
 from mailnet.attacks.ranges import check_range
 from mailnet.attacks.threat import Space, Threat
@@ -50,8 +49,8 @@ class Problem:
 
     Raises:
         ValueError: A threat or objective that does not fit the network, a network in training mode, an image outside
-            [0, 1], a table outside its box, studies that have none of the attacked modalities, an unknown ``noise``, or
-            draws of a network that is not random.
+            [0, 1], a table outside its box, studies that have none of the attacked modalities, an unknown ``noise`` or
+            ``precision``, or draws of a network that is not random.
 
     Source: Athalye, Carlini, Wagner, "Obfuscated gradients give a false sense of security", ICML 2018.
     """
@@ -175,8 +174,12 @@ class Problem:
             return self._ask(x, gradient, transform, "fp32")
         if self.random and self.noise == "sample":  # its next draw says otherwise anyway
             return asked
-        answers = replace(self.objective, goals=None)  # some attacks go towards one class and take any wrong one
-        rows = (asked.broken | self.broken(asked, answers)).nonzero()[:, 0]
+        doubtful = asked.broken
+        if self.objective.goals is not None:  # some attacks go towards one class and take any wrong one
+            names = self.objective.attacked(self.tasks)
+            right = [correct(self.tasks[name], asked.logits[name], self.batch.targets[name]) for name in names]
+            doubtful = doubtful | ~torch.stack(right).all(0)
+        rows = doubtful.nonzero()[:, 0]
         if not len(rows):
             return asked
         return asked.corrected(rows, self.take(rows)._ask(x[rows], False, transform, "fp32"))

@@ -128,7 +128,6 @@ def measure_robustness(
     began = time.monotonic()
     folder = results_folder(run, study, out)
     _check_counts(max_draws, repeats)
-    search = choose_precision(precision)
     predictor = load(run, device)
     predictor.model.requires_grad_(False)  # gradients of weights would be computed for nothing
     data = load_studies(predictor, Path(run), None if study is None else Path(study), split, data_root,
@@ -140,9 +139,8 @@ def measure_robustness(
     held = list(dict.fromkeys(name for level in levels for name in level))
     rows = choose_rows(data, chosen, held, studies, seed, split)
     batches = make_batches(data, rows, batch_size)
-    random = draws_numbers(
-        predictor.model, [read_batch(data, part[:8], predictor.device) for part in one_of_each_kind(data, batches)]
-    )
+    few = [read_batch(data, part[:8], predictor.device) for part in one_of_each_kind(data, batches)]
+    search, random = choose_precision(precision, predictor.model, few), draws_numbers(predictor.model, few)
     used, reasons = choose_suite(suite, random, i_know)
     model = describe_model(predictor, Path(run))
     settings = {

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mailnet.attacks import Objective, Problem, Threat
-from mailnet.attacks.layout import Precision
+from mailnet.attacks.layout import Layout, Precision
 from mailnet.attacks.randomness import is_random
 from mailnet.bundle import Predictor, load
 from mailnet.data.study import StudyData
@@ -55,16 +55,30 @@ def choose_suite(name: str | None, random: bool, insist: bool) -> tuple[Suite, l
     return suite, [reason for reason in (refusal, suite.caveat) if reason is not None]
 
 
-def choose_precision(given: str) -> Precision:
-    """Return what the network computes in while it is searched.
+def choose_precision(given: str, model: nn.Module, batches: Iterable[Batch]) -> Precision:
+    """Return what a network computes in while it is searched.
+
+    Args:
+        given: ``fp32`` or ``bf16``.
+        model: The network, which is asked in ``bf16`` before hours are spent.
+        batches: Studies of every kind.
 
     Raises:
-        ConfigError: Another word.
+        ConfigError: Another word, or the network does not compute so.
     """
     if given not in get_args(Precision):
         known = " or ".join(get_args(Precision))
         raise ConfigError(f"precision must be {known}, got '{given}'", remedy="bf16 searches faster, fp32 exactly")
-    return cast(Precision, given)
+    precision = cast(Precision, given)
+    if precision == "fp32":
+        return precision
+    with torch.no_grad(), torch.random.fork_rng():
+        for batch in batches:
+            try:
+                Layout().ask(model, batch.inputs, batch.present, precision)
+            except ValueError as error:
+                raise ConfigError(str(error), remedy="Give --precision fp32") from error
+    return precision
 
 
 def choose_draws(
