@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import multiprocessing
@@ -16,7 +17,8 @@ import torch
 from small_suite import write_suite
 
 import mailnet.benchmark.plan as plan_module
-from mailnet.benchmark import GridResult, load_suite, run_suite, write_tables
+from mailnet import locks
+from mailnet.benchmark import GridResult, grid, load_suite, run_suite, write_tables
 from mailnet.benchmark.cells import Cell
 from mailnet.benchmark.network import training_seconds
 from mailnet.cli import main
@@ -290,6 +292,20 @@ def test_a_cell_that_another_process_holds_is_left_to_it(tmp_path: Path) -> None
     with claim(tmp_path / "out" / "locks" / "two" / "mail" / "seed-0.lock"):
         result = run(suite, tmp_path / "out", studies=["two"])
     assert result.cells == {Cell("two", "mail", 0): "missing", Cell("two", "wide", 0): "done"}
+
+
+def test_where_the_disk_knows_no_locks_one_process_works_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(locks, "_lock", refuse)
+    worked: list[grid.Job] = []
+    monkeypatch.setattr(grid, "_work", worked.append)  # in this process; several would all train the same cell
+    run(write_suite(tmp_path), tmp_path / "out", studies=["two"], jobs=2)
+    assert [len(job.cells) for job in worked] == [4]
+    assert capsys.readouterr().err.count(f"The disk of {tmp_path / 'out'} knows no locks") == 1
 
 
 def _killed(suite: Path, out: Path, name: str) -> None:

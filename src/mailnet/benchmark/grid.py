@@ -19,8 +19,9 @@ from mailnet.benchmark.plan import Planner
 from mailnet.benchmark.suite import Suite, cell_config
 from mailnet.data.study import load_study
 from mailnet.errors import MailnetError, RunError
-from mailnet.locks import claim
+from mailnet.locks import claim, knows_locks
 
+LOCKS = "locks"
 WAIT = 1.0  # seconds until a cell is looked at again whose network another process is tuning
 
 
@@ -108,6 +109,9 @@ def run_suite(
         if status == "missing" or (rerun and status != "done"):
             todo.append((cell, None if values is None else str(values["created"])))
     say(f"{len(wanted)} cells, {len(todo)} to run")
+    if todo and not knows_locks(folder / LOCKS / "disk.lock"):
+        say(f"The disk of {folder} knows no locks, so that one process works alone: start no other there meanwhile")
+        jobs = 1
     root, images = (None if path is None else Path(path) for path in (data_root, cache))
     job = Job(suite, folder, todo, root, images, keep_runs, progress=jobs == 1)
     if todo and jobs == 1:
@@ -239,4 +243,4 @@ def _is_as_before(cell: Cell, created: str | None, out: Path) -> bool:
 
 
 def _lock(out: Path, cell: Cell, name: str) -> Path:
-    return out / "locks" / cell.study / cell.network / f"{name}.lock"
+    return out / LOCKS / cell.study / cell.network / f"{name}.lock"
