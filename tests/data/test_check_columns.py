@@ -121,12 +121,13 @@ def test_gaps_that_tell_the_label_are_one_finding(tmp_path: Path, truth: np.ndar
     assert leak.places[:, 0].tolist() == training.tolist()
 
 
-def test_a_column_of_patients_that_the_study_does_not_name(tmp_path: Path, truth: np.ndarray) -> None:
-    table(tmp_path, label=np.where(truth == 1, "yes", "no"), sex=told(truth, 0.1), patient_id=np.arange(400) // 8)
+@pytest.mark.parametrize("name", ["patient_id", "pid", "patient_mrn", "Medical Record Number"])
+def test_a_column_of_patients_that_the_study_does_not_name(tmp_path: Path, truth: np.ndarray, name: str) -> None:
+    table(tmp_path, label=np.where(truth == 1, "yes", "no"), sex=told(truth, 0.1), **{name: np.arange(400) // 8})
     (leak,) = checked(tmp_path, ["sex"]).leaks
-    assert (leak.kind, leak.column) == ("group-in-two-splits", "patient_id")
+    assert (leak.kind, leak.column) == ("group-in-two-splits", name)
     # Named, it is what training stops at.
-    report = checked(tmp_path, ["sex"], group="patient_id")
+    report = checked(tmp_path, ["sex"], group=name)
     assert (report.leaks, report.status) == ([], 2)
 
 

@@ -122,7 +122,7 @@ def test_a_column_that_repeats_the_label_is_no_input(tmp_path: Path) -> None:
     assert config.tasks["diagnosis"].classes == ["no", "yes"]
     assert config.group == "PatientID"
     assert said(result, "'histology' goes with one class only")
-    assert said(result, "'hospital' hold one value only")
+    assert said(result, "'hospital' holds one value only")
 
 
 def test_words_of_a_split_column_are_translated(tmp_path: Path) -> None:
@@ -228,6 +228,28 @@ def test_a_folder_of_a_series_is_a_study_and_its_name_the_patient(tmp_path: Path
     assert isinstance(section, VolumeConfig)
     assert section.units == "HU"
     assert section.size == (16, 28, 28)
+
+
+@pytest.mark.parametrize(
+    "column", ["pid", "PID", "MRN", "mrn_no", "patient_mrn", "Patient MRN", "Medical Record Number", "patient_id"]
+)
+def test_columns_that_name_the_patient(tmp_path: Path, column: str) -> None:
+    rows = pd.DataFrame({column: [f"P{k // 2}" for k in range(40)], "label": ["yes", "no"] * 20})
+    rows["age"] = np.arange(40) + 0.5
+    rows["case"] = np.arange(40) + 100
+    rows.to_csv(tmp_path / "t.csv", index=False)
+    result = init_study(tmp_path / "t.csv", tmp_path / "out")
+    assert load_config(result.study).group == column
+    assert said(result, f"'{column}' is the patient (20 of them)")
+    assert said(result, "'age' is the input")
+
+
+def test_one_column_holds_and_two_hold(tmp_path: Path) -> None:
+    rows = pd.DataFrame({"label": ["yes", "no"] * 30, "age": np.arange(60), "note": [f"n {k}" for k in range(60)]})
+    rows.to_csv(tmp_path / "t.csv", index=False)
+    assert said(init_study(tmp_path / "t.csv", tmp_path / "one"), "'note' holds one value only or too many")
+    rows.assign(ward="A", sex=["f", "m"] * 30).to_csv(tmp_path / "t.csv", index=False)
+    assert said(init_study(tmp_path / "t.csv", tmp_path / "two"), "'note', 'ward' hold one value only or too many")
 
 
 def test_folders_below_the_classes_are_patients(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from mailnet.data.check.findings import Finding
 from mailnet.data.columns import distinct
 
 PATIENT = re.compile(
-    r"(patient|subject|case|lesion|person|participant|mrn|pat)([ _.-]?(id|ids|nr|no|num|number|code|key))?",
+    r"(patient|subject|case|lesion|person|participant|mrn|pid|medical[ _.-]?record|pat)"
+    r"([ _.-]?(id|ids|nr|no|num|number|code|key|mrn))?",
     re.IGNORECASE,
 )
 # Where patients are named, a number of a lesion or case that two of them share was only counted anew for each.

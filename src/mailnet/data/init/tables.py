@@ -19,7 +19,8 @@ from mailnet.data.values import ABSENT, NUMBER, nearest
 from mailnet.errors import ConfigError, DataError
 
 LABELS = ("label", "labels", "class", "diagnosis", "dx", "target", "finding", "pathology", "outcome", "category", "y")
-GROUPS = ("patient", "subject", "person", "participant", "case", "lesion")
+GROUPS = ("patient", "subject", "person", "participant", "mrn", "pid", "medicalrecord", "case", "lesion")
+GROUP_ENDS = ("", "id", "no", "number", "key", "mrn")
 SPLITS = ("split", "set", "subset", "partition", "phase", "dataset")
 IDS = ("id", "study", "studyid", "imageid", "accession", "uid")
 MASKS = ("mask", "segmentation", "roi")
@@ -186,7 +187,8 @@ def _choose_inputs(draft: Draft, taken: set[str]) -> None:
             f"Each value of {_quoted(leaks)} goes with one class only, as if it repeated the label: left out"
         )
     if ignored:
-        draft.notes.append(f"{_quoted(ignored)} hold one value only or too many different ones: left out")
+        hold = "holds" if len(ignored) == 1 else "hold"
+        draft.notes.append(f"{_quoted(ignored)} {hold} one value only or too many different ones: left out")
     keys = {"kind": "tabular"} | {k: v for k, v in (("numeric", numeric), ("categorical", categorical)) if v}
     if len(keys) == 1 and not draft.images:
         raise ConfigError(
@@ -205,7 +207,8 @@ def _choose_inputs(draft: Draft, taken: set[str]) -> None:
         )
     else:
         draft.sections["table"] = keys
-        draft.notes.append(f"No column names image files; {columns} are the input")
+        are = "is" if len(numeric) + len(categorical) == 1 else "are"
+        draft.notes.append(f"No column names image files; {columns} {are} the input")
         draft.notes.append("Remove what is only known after the diagnosis, or the network learns to read the answer")
 
 
@@ -248,7 +251,7 @@ def _is_dicom(path: str) -> bool:
 
 def _groups() -> dict[str, int]:
     """The names of columns that name the patient, and which of two is the better one."""
-    return {f"{word}{end}": rank for rank, word in enumerate(GROUPS) for end in ("", "id", "no", "number", "key")}
+    return {f"{word}{end}": rank for rank, word in enumerate(GROUPS) for end in GROUP_ENDS}
 
 
 def _distinct(cells: pd.Series) -> int:
