@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,37 @@ def test_all_problems_are_listed_with_the_nearest_key() -> None:
 def test_values_that_cannot_be_used(changes: dict[str, object], text: str) -> None:
     with pytest.raises(ConfigError, match=text):
         parse_config(LEAST | changes)
+
+
+@pytest.mark.parametrize("key", ["where", "unless"])
+@pytest.mark.parametrize("value", ["", 1, True, ["a", 2.5], {"not": ""}, {"not": ["", "a"]}])
+def test_conditions_read_back_as_the_same(tmp_path: Path, key: str, value: object) -> None:
+    source: dict[str, object] = {"table": "a.csv", "where": {"ct": value}}
+    if key == "unless":
+        source = {"table": "a.csv", "build": {"pre": {"template": "{f}.png", "unless": {"ct": value}}}}
+    config = parse_config(LEAST | {"manifest": source, "data_root": str(tmp_path)})
+    (tmp_path / "study.yaml").write_text(dump_config(config))
+    again = load_config(tmp_path / "study.yaml")
+    assert again == config
+    part = again.manifest[0].where if key == "where" else again.manifest[0].build["pre"].unless
+    assert (part["ct"], type(part["ct"])) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, {}, {"no": 1}, {"not": None}, {"not": {"not": ""}}, {"not": "", "or": 1}, [None], [["a"]], date(2024, 5, 1)],
+)
+def test_a_condition_that_is_none_is_explained_once(value: object) -> None:
+    for source, place in (
+        ({"where": {"ct": value}}, "where.ct"),
+        ({"build": {"pre": {"template": "{f}.png", "unless": {"ct": value}}}}, "build.pre.unless.ct"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            parse_config(LEAST | {"manifest": {"table": "a.csv"} | source})
+        assert caught.value.message == (
+            f"'manifest.0.{place}': is {value!r}, but must be a value, several as [a, b], or {{not: value or values}}; "
+            '"" is an empty cell, and a date stands in quotes'
+        )
 
 
 def test_a_missing_file_names_the_remedy(tmp_path: Path) -> None:

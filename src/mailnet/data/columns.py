@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mailnet.data.config import Condition
 from mailnet.data.values import canonical, cell_text, is_no_number
 
 # The type that pandas 3 gives to text by itself; an absent cell is NaN.
@@ -96,6 +97,13 @@ def matches(column: pd.Series[Any], values: Iterable[Any]) -> np.ndarray:
     """Return (N,) bool: the cell is one of the values, as people read them."""
     wanted = {canonical(value) for value in values}
     return translated(as_text(column), lambda text: canonical(text) in wanted, bool)
+
+
+def meets(column: pd.Series[Any], condition: Condition) -> np.ndarray:
+    """Return (N,) bool: the cell is (one of) the values, or with ``{not: ...}`` none of them."""
+    if isinstance(condition, dict):
+        return ~meets(column, condition["not"])
+    return matches(column, condition if isinstance(condition, list) else [condition])
 
 
 def numbers(column: pd.Series[Any]) -> np.ndarray:

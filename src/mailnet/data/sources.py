@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mailnet.data.columns import TEXT, as_text, canonical_column, is_number, matches, text_of, tidy
+from mailnet.data.columns import TEXT, as_text, canonical_column, is_number, matches, meets, text_of, tidy
 from mailnet.data.config import Build, Join, ManifestSource, Pivot, StudyConfig
 from mailnet.data.locations import Locator, folder_of, split_location
+from mailnet.data.remedies import where_filled
 from mailnet.data.tables import read_table
 from mailnet.data.values import nearest
 from mailnet.errors import DataError
@@ -49,9 +50,9 @@ def read_source(source: ManifestSource, locator: Locator) -> pd.DataFrame:
     """Return one source's rows as ``read_sources`` does."""
     location = _located(source.table, locator)
     frame = _without(read_table(location), source.missing)
-    for column, values in source.where.items():
+    for column, condition in source.where.items():
         _require(frame, [column], source, "where")
-        frame = frame[matches(frame[column], values if isinstance(values, list) else [values])]
+        frame = frame[meets(frame[column], condition)]
     frame = frame.reset_index(drop=True)
     if frame.empty:
         remedy = "Correct 'where'" if source.where else "Add a row a study"
@@ -100,7 +101,7 @@ def _pivot(frame: pd.DataFrame, pivot: Pivot, table: str) -> pd.DataFrame:
     index, columns = as_text(frame[pivot.index]), as_text(frame[pivot.columns])
     frame = frame.assign(**{pivot.index: index, pivot.columns: columns})
     if empty := int(((index == "") | (columns == "")).sum()):
-        remedy = "Fill the cells or leave the rows out with 'where'"
+        remedy = f"Fill the cells, or leave the rows out with {where_filled(pivot.index, pivot.columns)}"
         message = f"pivot: {empty} rows have no '{pivot.index}' or no '{pivot.columns}'"
         raise DataError(message, file=table, remedy=remedy)
     twice = frame[frame.duplicated([pivot.index, pivot.columns])]
@@ -142,8 +143,8 @@ def _built(frame: pd.DataFrame, name: str, build: Build, source: ManifestSource)
         cells = as_text(frame[column])
         empty |= (cells == "").to_numpy()
         text = text + cells + literal
-    for column, values in build.unless.items():
-        empty |= matches(frame[column], values if isinstance(values, list) else [values])
+    for column, condition in build.unless.items():
+        empty |= meets(frame[column], condition)
     return text.mask(empty, "")
 
 

@@ -2,7 +2,7 @@
 
 from mailnet.data.config.base import SPLITS, Scalar, Section, Split
 from mailnet.data.config.defense import DefenseConfig
-from mailnet.data.config.manifest import Build, Join, ManifestSource, Pivot, SplitConfig
+from mailnet.data.config.manifest import Build, Condition, Join, ManifestSource, Pivot, SplitConfig
 from mailnet.data.config.modalities import (
     ImageConfig,
     ModalityConfig,
@@ -26,6 +26,7 @@ __all__ = [
     "ROBUST",
     "SPLITS",
     "Build",
+    "Condition",
     "DefenseConfig",
     "DistillConfig",
     "EvaluationConfig",

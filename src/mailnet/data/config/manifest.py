@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from mailnet.data.config.base import Scalar, Section, Split
+
+
+def _one_or_several(value: Any) -> Any:
+    # Of a union pydantic names what is wrong once for each member, and none of these sentences would help.
+    inner = value["not"] if isinstance(value, dict) and list(value) == ["not"] else value
+    if not all(isinstance(one, Scalar) for one in (inner if isinstance(inner, list) else [inner])):
+        raise ValueError(
+            f'is {value!r}, but must be a value, several as [a, b], or {{not: value or values}}; "" is an empty cell, '
+            "and a date stands in quotes"
+        )
+    return value
+
+
+# What a cell is compared with: (one of) the values, or with ``{not: ...}`` none of them; "" is an empty cell.
+Condition = Annotated[
+    Scalar | list[Scalar] | dict[Literal["not"], Scalar | list[Scalar]], BeforeValidator(_one_or_several)
+]
 
 
 class Pivot(Section):
@@ -39,11 +56,12 @@ class Join(Section):
 class Build(Section):
     """A column made of others: ``{template: "{file}_pre.jpg"}`` puts the cell of ``file`` in place of ``{file}``.
 
-    The cell is empty where one of these cells is, and where a column of ``unless`` has (one of) its values.
+    The cell is empty where one of these cells is, and where a column of ``unless`` has (one of) its values, or with
+    ``{not: ...}`` none of them.
     """
 
     template: str
-    unless: dict[str, Scalar | list[Scalar]] = {}
+    unless: dict[str, Condition] = {}
 
     @property
     def parts(self) -> list[str]:
@@ -60,13 +78,14 @@ class Build(Section):
 class ManifestSource(Section):
     """A table of studies: CSV, Parquet or Excel, a file or a member of a zip (``set.zip!labels.csv``), below the root.
 
-    Paths in it are relative to the table, so inside the zip where the table is. Order: ``where``, ``pivot``,
-    ``columns`` ({name used here: name in the table}; only the named ones are kept), ``build`` ({new column: how}), then
-    ``join``. Cells that hold a value of ``missing`` ("not available"), in a joined table too, count as empty.
+    Paths in it are relative to the table, so inside the zip where the table is. Order: ``where`` (keeps the rows whose
+    cells are as each ``Condition`` says), ``pivot``, ``columns`` ({name used here: name in the table}; only the named
+    ones are kept), ``build`` ({new column: how}), then ``join``. Cells that hold a value of ``missing`` ("not
+    available"), in a joined table too, count as empty.
     """
 
     table: str
-    where: dict[str, Scalar | list[Scalar]] = {}
+    where: dict[str, Condition] = {}
     pivot: Pivot | None = None
     columns: dict[str, str] = {}
     missing: list[Scalar] = []
@@ -84,6 +103,14 @@ class ManifestSource(Section):
     @classmethod
     def _several(cls, value: Any) -> Any:
         return [value] if isinstance(value, dict) else value
+
+    def own_name(self, column: str) -> str | None:
+        """Return what the table itself calls a column of the study; None where it is made, or may be joined."""
+        if self.pivot is not None or column in self.build:
+            return None
+        if self.columns:
+            return self.columns.get(column)
+        return None if self.join else column
 
 
 class SplitConfig(Section):
