@@ -167,7 +167,7 @@ def test_skip_bad_evaluates_and_predicts_without_the_bad_study(mailnet: Command,
     assert "report" in mailnet("train", study, "--out", run, "--skip-bad")[2].splitlines()[-1]
     assert mailnet("report", run)[0] == 2
     status, _, err = mailnet("report", run, "--skip-bad")
-    assert (status, "1 studies that cannot be read were left out" in err) == (0, True)
+    assert (status, "1 studies that cannot be read or have no modality were left out" in err) == (0, True)
     assert "row 25" in (run / "report.html").read_text()
     status, out, err = mailnet("predict", run, study, "--skip-bad", "--json")
     found = json.loads(out)

@@ -135,6 +135,25 @@ def test_a_column_built_of_others(folder: Path) -> None:
     assert [row["again"] for row in found] == ["xa/1_L.jpg", "", ""]
 
 
+def test_cells_that_are_not_empty_or_not_a_value(folder: Path) -> None:
+    (folder / "a.csv").write_text("file,side,n\na,L,1\n,L,2\n  ,R,2.0\nd,,\n")
+    pd.DataFrame({"file": ["a", None], "n": [1.0, np.nan]}).to_parquet(folder / "a.parquet")
+
+    def kept(**where: Any) -> list[str]:
+        return [row["n"] for row in rows(folder, where=where)]
+
+    assert kept(file={"not": ""}) == ["1", ""]
+    assert kept(file="") == ["2", "2.0"]
+    assert kept(side={"not": ["", "R"]}) == ["1", "2"]
+    assert kept(n={"not": 2}) == ["1", ""]
+    assert kept(file={"not": ""}, n={"not": ""}) == ["1"]
+    assert [row["file"] for row in rows(folder, table="a.parquet", where={"n": {"not": ""}})] == ["a"]
+    assert [row["n"] for row in rows(folder, table="a.parquet", where={"file": {"not": ""}})] == ["1"]
+    built = rows(folder, build={"left": {"template": "{n}.png", "unless": {"side": {"not": "L"}}}})
+    assert [row["left"] for row in built] == ["1.png", "2.png", "", ""]
+    assert "'where' names the column 'fiel'" in refused(folder, where={"fiel": {"not": ""}})
+
+
 def test_templates_that_do_not_fit(folder: Path) -> None:
     assert "'build' names the column 'files'" in refused(folder, build={"pre": "{files}.jpg"})
     assert "makes the column 'ct', which there is" in refused(folder, build={"ct": "{id}.jpg"})
@@ -261,7 +280,7 @@ def test_patterns_stand_for_columns(tmp_path: Path) -> None:
     [
         ({"numeric": ["rna_*"]}, "modalities.omics: no column of the tables matches 'rna_*'"),
         ({"numeric": ["gene_*"], "categorical": ["gene_?"]}, "'gene_a' is both numeric and categorical"),
-        ({"numeric": ["gene_*"], "required": ["gene_*"]}, "'gene_a' is required and has no value"),
+        ({"numeric": ["gene_*"], "required": ["gene_*"]}, "'gene_b' is required and has no value"),
         ({"numeric": ["Gene*", "gene_a"]}, "'Gene_c' is 'x', not a number (so have 2 other studies)"),
     ],
 )

@@ -15,6 +15,7 @@ from mailnet.bundle import load
 from mailnet.errors import ConfigError, DataError, RunError
 from mailnet.evaluation.evaluate import evaluate
 from mailnet.evaluation.reliability import Wanted
+from mailnet.explain.choosing import choose_of_run
 from mailnet.explain.run import explain_run
 from runs import MakeRun
 
@@ -30,6 +31,17 @@ def run(make_run: MakeRun) -> Path:
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures take most of the time, and have tests of their own."""
     monkeypatch.setattr("mailnet.explain.run.draw_explanation", lambda *args, **options: PICTURE)
+
+
+def test_rows_without_any_modality_are_not_drawn(run: Path) -> None:
+    file = next(iter(run.parent.glob("study of run/studies.csv")))
+    table = pd.read_csv(file, dtype=str)
+    table.loc[[2, 5], ["ct", "photo", "age", "site"]] = None
+    table.to_csv(file, index=False)
+    chosen = choose_of_run(load(run, "cpu"), run, (), "all", 60, None, 0)
+    assert chosen.rows == [row for row in range(1, 61) if row not in (3, 6)]
+    with pytest.raises(DataError, match="study s002: has no modality at all"):
+        choose_of_run(load(run, "cpu"), run, ["s002"], "all", 60, None, 0)
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -122,3 +122,6 @@ def test_training_that_stopped_too_early_or_learnt_by_heart() -> None:
 
 def test_images_left_out() -> None:
     assert "2 images could not be used" in one(cautions(bad=[{"modality": "ct"}, {"modality": "ct"}]))
+    images, rows = cautions(bad=[{"modality": "ct"}, {"row": 3}])
+    assert "1 image could not be used, and its study was left out" in images
+    assert "1 row of the tables has no modality at all and was left out" in rows

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import base64
 import io
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from mailnet.data.config import ImageConfig, VolumeConfig
-from mailnet.report.examples import encode, shown
+from factory import read_table, write_study, write_table
+from mailnet.data.config import ImageConfig, VolumeConfig, load_config
+from mailnet.report.examples import _Pictures, encode, shown
 
 
 def test_pictures_are_grey_or_in_colour_and_other_channels_leave_the_first() -> None:
@@ -43,3 +45,19 @@ def test_an_image_becomes_a_small_data_uri() -> None:
     assert picture.shape == (160, 120)
     assert picture[0].max() < 20
     assert picture[-1].min() > 235
+
+
+def test_a_study_that_has_a_table_alone_hides_no_other_pictures(tmp_path: Path) -> None:
+    config = load_config(write_study(tmp_path / "study", n=30))
+    rows = read_table(tmp_path / "study" / "studies.csv")
+    rows[24].update(ct="", photo="")
+    write_table(tmp_path / "study" / "studies.csv", rows)
+    (tmp_path / "study" / "images" / "ct025.png").write_bytes(b"")
+    pictures = _Pictures(config, [25, 26, 27])
+    pictures.load(["test"], None, tmp_path / "cache")
+    found = [[(picture.uri is not None, picture.note) for picture in pictures.of(k)] for k in range(3)]
+    table = (False, "table, values not shown")
+    assert pictures.note == ""
+    assert found[0] == [(False, "absent"), (False, "absent"), table]
+    assert found[1] == [(False, "not readable"), (False, "not readable"), table]
+    assert found[2] == [(True, ""), (True, ""), table]

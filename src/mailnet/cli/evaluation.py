@@ -107,7 +107,7 @@ def run_evaluation(run: Path, study: Path | None = None, **options: Any) -> dict
 
     result = evaluate_run(run, study=study, **options)
     if bad := result["data"]["bad"]:
-        say(f"{bad} studies that cannot be read were left out; 'mailnet check' lists them")
+        say(f"{bad} studies that cannot be read or have no modality were left out; 'mailnet check' lists them")
     return result
 
 

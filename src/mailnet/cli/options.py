@@ -17,7 +17,10 @@ Overrides = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable studies out and list them.")]
+SkipBad = Annotated[
+    bool,
+    typer.Option("--skip-bad", help="Leave studies out that cannot be read or have no modality, and list them."),
+]
 Cache = Annotated[Path | None, typer.Option(help="Folder of decoded images.", show_default=False)]
 ShareOption = Annotated[
     str | None,

@@ -11,6 +11,7 @@ from mailnet.data.cells import NAMED, Cells
 from mailnet.data.config import ImageConfig, ModalityConfig, PixelConfig, StudyConfig, TabularConfig
 from mailnet.data.locations import Locator
 from mailnet.data.paths import locate_all, names_file
+from mailnet.data.remedies import keep_filled
 from mailnet.errors import DataError
 
 
@@ -24,13 +25,21 @@ def input_columns(name: str, section: ModalityConfig) -> list[str]:
 def modality_columns(cells: Cells, config: StudyConfig) -> dict[str, Any]:
     """Return ``path:<modality>``, ``raw:<column>`` and ``has:<modality>``, see ``Manifest``."""
     columns: dict[str, Any] = {}
+    gaps: dict[str, dict[str, np.ndarray]] = {}
     for name, modality in config.modalities.items():
         if isinstance(modality, TabularConfig):
-            _add_table(columns, cells, name, modality, config)
+            gaps[name] = _add_table(columns, cells, name, modality)
         else:
             given = cells.text(modality.column or name, f"modalities.{name}")
             columns[f"path:{name}"] = _paths(cells, given, name, modality, config)
             columns[f"has:{name}"] = (given != "").to_numpy(dtype=bool)
+    # In the unpaired regime a row without the table is one of another modality; one of none has a worse problem.
+    some = np.any([columns[f"has:{name}"] for name in config.modalities], axis=0)
+    for name, required in gaps.items():
+        for column, gap in required.items():
+            rows = np.flatnonzero(gap & (columns[f"has:{name}"] if config.regime == "unpaired" else some))
+            remedy = f"Fill the cell, or take '{column}' out of 'required' so that it is imputed"
+            cells.problem_of(rows, f"'{column}' is required and has no value", modality=name, remedy=remedy)
     return columns
 
 
@@ -45,7 +54,9 @@ def _paths(
     if modality.mask in cells.missing:
         return paths
     without = np.flatnonzero(wanted & (masks == "").to_numpy(dtype=bool))
-    remedy = "Fill the cell, choose another 'slice', or leave the row out with 'where'"
+    remedy = "Fill the cell or choose another 'slice'"
+    if keep := keep_filled(config, modality.mask):
+        remedy = f"Fill the cell, choose another 'slice', or leave the row out with {keep}"
     cells.problem_of(without, f"'{modality.mask}' names no mask of the image", modality=name, remedy=remedy)
     masks = _located(cells, masks, name, config)
     return paths.where((masks == "") | (paths == ""), paths + "!largest/" + masks)
@@ -66,7 +77,8 @@ def _located(cells: Cells, given: pd.Series[Any], name: str, config: StudyConfig
     return paths
 
 
-def _add_table(columns: dict[str, Any], cells: Cells, name: str, modality: TabularConfig, config: StudyConfig) -> None:
+def _add_table(columns: dict[str, Any], cells: Cells, name: str, modality: TabularConfig) -> dict[str, np.ndarray]:
+    """Add the columns of a table, and return of each that is required where it has no value."""
     key = f"modalities.{name}"
     numeric, categorical = cells.names(modality.numeric), cells.names(modality.categorical)
     required = set(cells.names(modality.required))
@@ -89,8 +101,4 @@ def _add_table(columns: dict[str, Any], cells: Cells, name: str, modality: Tabul
         if column in required and column not in cells.missing:
             absent[column] = gap
     columns[f"has:{name}"] = ~without
-    for column, gap in absent.items():
-        # In the unpaired regime a row without the table is a row of another modality.
-        rows = np.flatnonzero(gap & ~without if config.regime == "unpaired" else gap)
-        remedy = f"Fill the cell, or take '{column}' out of 'required' so that it is imputed"
-        cells.problem_of(rows, f"'{column}' is required and has no value", modality=name, remedy=remedy)
+    return absent

@@ -12,18 +12,20 @@ import pandas as pd
 from mailnet.data.cells import Cells
 from mailnet.data.columns import distinct, in_one_piece, recode, text_of
 from mailnet.data.composition import find_composition_problems
-from mailnet.data.config import SPLITS, Split, StudyConfig
+from mailnet.data.config import SPLITS, PixelConfig, Split, StudyConfig
 from mailnet.data.inputs import input_columns, modality_columns
 from mailnet.data.labels import Columns, is_labelled, label_columns, read_labels, strata
 from mailnet.data.locations import Locator
 from mailnet.data.paths import relative_all
 from mailnet.data.planes import expand_planes
+from mailnet.data.remedies import keep_filled
 from mailnet.data.sources import read_sources, rows_of
 from mailnet.data.splits import split_kinds
 from mailnet.data.values import canonical
 from mailnet.errors import DataError, MailnetError
 
 LISTED = 10
+NO_MODALITY = "has no modality at all"
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,11 @@ class Manifest:
 
 
 def load_manifest(
-    config: StudyConfig, splits: Sequence[Split] | None = None, table: pd.DataFrame | None = None
+    config: StudyConfig,
+    splits: Sequence[Split] | None = None,
+    table: pd.DataFrame | None = None,
+    *,
+    skip_bad: bool = False,
 ) -> Manifest:
     """Return the checked manifest of a study.
 
@@ -53,20 +59,26 @@ def load_manifest(
         config: The study.
         splits: The splits that will be used (default all); only these must hold studies.
         table: The rows, where they are in memory, in place of the config's tables; paths are relative to the data root.
+        skip_bad: Studies without any modality are no problem, see ``without_modality``: they are for the caller to
+            leave out. They count in the division, as do studies whose images turn out unreadable.
 
     Raises:
         DataError: Lists what is wrong, up to ten problems.
     """
-    manifest, problems = read_manifest(config, splits, table)
+    manifest, problems = read_manifest(config, splits, table, skip_bad=skip_bad)
     if problems:
         raise together(problems)
     return manifest
 
 
 def read_manifest(
-    config: StudyConfig, splits: Sequence[Split] | None = None, table: pd.DataFrame | None = None
+    config: StudyConfig,
+    splits: Sequence[Split] | None = None,
+    table: pd.DataFrame | None = None,
+    *,
+    skip_bad: bool = False,
 ) -> tuple[Manifest, list[MailnetError]]:
-    """Return the manifest and everything that is wrong with it.
+    """Return the manifest and everything that is wrong with it; arguments as of ``load_manifest``.
 
     Raises:
         DataError: A table itself cannot be read.
@@ -76,7 +88,12 @@ def read_manifest(
     columns |= modality_columns(cells, config)
     labels = read_labels(cells, config)
     if not cells.missing:
-        _check_rows(cells, config, columns, labels)
+        counts = np.sum([columns[f"has:{name}"] for name in config.modalities], axis=0)
+        if not skip_bad:
+            remedy = _fill(config) if table is None else "Give it one, or leave it out"
+            cells.problem_of(np.flatnonzero(counts == 0), NO_MODALITY, remedy=remedy)
+        if config.regime == "unpaired":
+            _check_owners(cells, config, columns, labels)
     owner = _owners(config, columns)
     columns["unit"] = _units(config, columns)
     columns["split"] = _splits(cells, config, columns["unit"], labels, owner)
@@ -90,6 +107,12 @@ def read_manifest(
         if problem.task not in unread and problem.modality not in empty
     ]
     return Manifest(config, frame), cells.problems + composition
+
+
+def without_modality(frame: pd.DataFrame, config: StudyConfig) -> np.ndarray:
+    """Return (N,) bool: the row of ``Manifest.frame`` has no modality at all."""
+    has: np.ndarray = frame[[f"has:{name}" for name in config.modalities]].to_numpy(dtype=bool)
+    return np.asarray(~has.any(axis=1))
 
 
 def together(problems: Sequence[MailnetError]) -> MailnetError:
@@ -121,14 +144,19 @@ def _names(cells: Cells, config: StudyConfig) -> dict[str, pd.Series[Any]]:
     return columns | {f"subgroup:{column}": cells.text(column, "subgroups") for column in config.subgroups}
 
 
-def _check_rows(cells: Cells, config: StudyConfig, columns: dict[str, Any], labels: dict[str, np.ndarray]) -> None:
+def _fill(config: StudyConfig) -> str:
+    # Only of one column can 'where' say it: of several, a row must have a value in one.
+    (name, section), *others = config.modalities.items()
+    keep = keep_filled(config, section.column or name) if isinstance(section, PixelConfig) and not others else None
+    way = f"leave the row out with {keep}, or leave it out with" if keep else "or leave it out with"
+    return f"Fill a cell of one, {way} --skip-bad"
+
+
+def _check_owners(cells: Cells, config: StudyConfig, columns: dict[str, Any], labels: dict[str, np.ndarray]) -> None:
+    """Find rows of several modalities, and tasks of several, which the unpaired regime has none of."""
     names = list(config.modalities)
     has = np.stack([columns[f"has:{name}"] for name in names])
     count = has.sum(axis=0)
-    remedy = "Fill a cell of one, or leave the row out with 'where'"
-    cells.problem_of(np.flatnonzero(count == 0), "has no modality at all", remedy=remedy)
-    if config.regime == "paired":
-        return
     several = np.flatnonzero(count > 1)
     sets, places = np.unique(has[:, several].T, axis=0, return_inverse=True)
     for k, own in enumerate(sets):

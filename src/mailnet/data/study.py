@@ -14,7 +14,7 @@ from mailnet.data.cache import ImageCache, Images, ShardedImages
 from mailnet.data.composition import find_composition_problems
 from mailnet.data.config import ModalityConfig, Split, StudyConfig, TabularConfig
 from mailnet.data.locations import Locator
-from mailnet.data.manifest import load_manifest, together
+from mailnet.data.manifest import NO_MODALITY, load_manifest, together, without_modality
 from mailnet.data.memory import MemoryStudies
 from mailnet.data.preprocess import to_unit
 from mailnet.data.table import TableState
@@ -40,7 +40,7 @@ class StudyData:
         present: Modality -> (N,) bool.
         labels: Task -> (N,) int64 with -1 where unknown, or (N, K) float32 with NaN for multilabel.
         tables: Tabular modality -> its fitted state.
-        bad: One error for every unreadable image that was left out.
+        bad: One error for every unreadable image and every study without any modality that was left out.
         bad_rows: Of each of these, ``row`` of its study in the manifest's frame.
     """
 
@@ -77,7 +77,8 @@ def load_study(
     Args:
         config: The study.
         cache: Folder of decoded images; default ``MAILNET_CACHE``, else the user's cache folder.
-        skip_bad: Leave studies with an unreadable image out and list them in ``bad``, instead of raising.
+        skip_bad: Leave studies with an unreadable image, and those without any modality, out and list them in ``bad``,
+            instead of raising. The division is that of all studies.
         tables: Fitted states to use, as a bundle holds them; default: fit on the training rows.
         splits: Load only the rows of these splits; default all.
         table: The rows, where they are in memory, in place of the config's tables; paths are relative to the data root.
@@ -88,10 +89,14 @@ def load_study(
         RunError: The cache cannot be written.
     """
     held = table if isinstance(table, MemoryStudies) else None
-    manifest = load_manifest(config, splits, table.table if isinstance(table, MemoryStudies) else table).frame
+    rows = table.table if isinstance(table, MemoryStudies) else table
+    manifest = load_manifest(config, splits, rows, skip_bad=skip_bad).frame
     wanted = manifest if splits is None else manifest[manifest["split"].isin(list(splits))]
     frame = _renumbered(wanted)
     images, errors = _images(frame, config, cache, held)
+    for row in np.flatnonzero(without_modality(frame, config)).tolist():
+        study, remedy = str(frame["id"].iloc[row]), "Fill a cell of one of its modalities"
+        errors[row] = [DataError(NO_MODALITY, study=study, remedy=remedy)]
     bad = [error for row in sorted(errors) for error in errors[row]]
     bad_rows = [int(frame["row"].iloc[row]) for row in sorted(errors) for _ in errors[row]]
     if bad and not skip_bad:

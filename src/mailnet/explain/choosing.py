@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mailnet.bundle import Predictor
 from mailnet.data.config import SPLITS, StudyConfig, load_config
-from mailnet.data.manifest import load_manifest
+from mailnet.data.manifest import load_manifest, without_modality
 from mailnet.errors import ConfigError, DataError, RunError
 from mailnet.explain.columns import column_features, typical_row
 from mailnet.nn.batch import Batch
@@ -68,7 +68,7 @@ def choose_of_run(
     if split not in (*SPLITS, "all"):
         raise ConfigError(f"'{split}' is no split", remedy=f"Choose {', '.join(SPLITS)} or all")
     config = load_config(path, data_root=data_root)
-    frame = load_manifest(config).frame
+    frame = load_manifest(config, skip_bad=True).frame  # a run can be trained without the studies that lack all
     if studies:
         rows = [frame.index[frame["id"] == name] for name in studies]
         if missing := [name for name, found in zip(studies, rows, strict=True) if not len(found)]:
@@ -76,7 +76,8 @@ def choose_of_run(
             raise DataError("is not in the study's tables", study=missing[0], remedy=f"Name it as {named}")
         places = [int(found[0]) for found in rows]
     else:
-        inside = np.flatnonzero(np.ones(len(frame), bool) if split == "all" else (frame["split"] == split).to_numpy())
+        wanted = np.ones(len(frame), bool) if split == "all" else (frame["split"] == split).to_numpy(bool)
+        inside = np.flatnonzero(wanted & ~without_modality(frame, config))
         random = np.random.default_rng(seed)
         places = sorted(random.choice(inside, min(number, len(inside)), replace=False).tolist())
     part = frame.loc[places]

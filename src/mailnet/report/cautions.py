@@ -151,9 +151,13 @@ def _training(history: History | None) -> Iterator[str]:
 
 def _left_out(data: Mapping[str, Any]) -> Iterator[str]:
     bad = data.get("bad") or []
-    if bad:
-        whose = "its study was" if len(bad) == 1 else "their studies were"
-        yield f"{plural(len(bad), 'image')} could not be used, and {whose} left out; see Data."
+    images = sum(one.get("modality") is not None for one in bad)
+    if images:
+        whose = "its study was" if images == 1 else "their studies were"
+        yield f"{plural(images, 'image')} could not be used, and {whose} left out; see Data."
+    if lacking := len(bad) - images:
+        verbs = ("has", "was") if lacking == 1 else ("have", "were")
+        yield f"{plural(lacking, 'row')} of the tables {verbs[0]} no modality at all and {verbs[1]} left out; see Data."
 
 
 def _quoted(names: list[str]) -> str:

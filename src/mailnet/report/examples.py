@@ -104,6 +104,7 @@ class _Pictures:
         self.config, self.rows, self.left, self.note = config, rows, BUDGET, ""
         self.data: StudyData | None = None
         self.place: dict[int, int] = {}
+        self.without: set[int] = set()  # rows that have a table alone
 
     def load(self, splits: list[Split], data_root: str | Path | None, cache: str | Path | None) -> None:
         """Find the decoded images again; where that fails, leave a note."""
@@ -126,14 +127,18 @@ class _Pictures:
             )
         else:
             self.place = {row: place for place, row in enumerate(self.data.frame["row"])}
+            bad = zip(self.data.bad_rows, self.data.bad, strict=True)
+            self.without = {row for row, error in bad if error.modality is None}
 
     def of(self, row: int) -> list[Picture]:
-        place = self.place.get(self.rows[row])
-        return [self._picture(name, place) for name in self.config.modalities]
+        return [self._picture(name, self.rows[row]) for name in self.config.modalities]
 
-    def _picture(self, name: str, place: int | None) -> Picture:
+    def _picture(self, name: str, row: int) -> Picture:
+        place = self.place.get(row)
         if self.config.modalities[name].kind == "tabular":
             return Picture(name, None, "table, values not shown")
+        if row in self.without:
+            return Picture(name, None, "absent")
         if self.data is None or place is None:
             return Picture(name, None, "not readable")
         if not self.data.present[name][place]:

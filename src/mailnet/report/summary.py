@@ -16,7 +16,7 @@ LISTED = 20
 
 @dataclass(frozen=True)
 class BadStudies:
-    """Images that could not be used for one reason: how many, of which rows, where, and what would mend them."""
+    """Images, or rows without any, that could not be used for one reason: how many, which, and what would mend them."""
 
     n: int
     rows: str
