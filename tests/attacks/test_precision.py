@@ -124,6 +124,8 @@ def test_some_studies_are_asked_in_the_same_precision() -> None:
     assert problem.take(torch.tensor([0, 2])).precision == "bf16"
     with pytest.raises(ValueError, match="precision 'fp16' is not one of fp32, bf16"):
         Problem(problem.model, problem.batch, problem.space.threat, precision="fp16")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="precision 'fp16' is not one of fp32, bf16"):
+        problem.with_precision("fp16")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

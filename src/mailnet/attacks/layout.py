@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,16 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 Precision: TypeAlias = Literal["fp32", "bf16"]
+
+
+def check_precision(given: str) -> None:
+    """Refuse what is no precision.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if given not in get_args(Precision):
+        raise ValueError(f"precision '{given}' is not one of {', '.join(get_args(Precision))}")
 
 
 class Layout:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mailnet.attacks.asked import Asked
 from mailnet.attacks.clips import straight_through
-from mailnet.attacks.layout import Layout, Precision
+from mailnet.attacks.layout import Layout, Precision, check_precision
 from mailnet.attacks.objective import Objective, correct, labelled
 from mailnet.attacks.randomness import NoiseUse, drawing, is_random
 from mailnet.attacks.ranges import check_range
@@ -69,8 +69,7 @@ class Problem:
         straight_through: bool = False,
         precision: Precision = "fp32",
     ) -> None:
-        if precision not in get_args(Precision):
-            raise ValueError(f"precision '{precision}' is not one of {', '.join(get_args(Precision))}")
+        check_precision(precision)
         if noise not in get_args(NoiseUse):
             raise ValueError(f"noise '{noise}' is not one of {', '.join(get_args(NoiseUse))}")
         if model.training:
@@ -142,7 +141,12 @@ class Problem:
         return changed
 
     def with_precision(self, precision: Precision) -> Problem:
-        """Return the same studies asked in another precision."""
+        """Return the same studies asked in another precision.
+
+        Raises:
+            ValueError: There is none of that name.
+        """
+        check_precision(precision)
         changed = copy.copy(self)
         changed.precision = precision
         return changed
