@@ -67,6 +67,9 @@ def test_a_search_in_low_precision_is_judged_in_full(mailnet: Command, tmp_path:
     exact = best_attack(run, "grade", cell["eps"]).mean()
     assert cell["figures"]["grade"]["robust"]["accuracy"]["value"] >= exact - 1e-6
     assert card["precision"] == "bf16"
+    status, out, err = mailnet(*given[:-1], "--precision", "bf16")
+    assert status == 0, err
+    assert "The search was in bfloat16" in out + err
     status, out, err = mailnet(*given)
     assert status == 0, err
     assert json.loads(out)["precision"] == "fp32"  # and not the card that is there

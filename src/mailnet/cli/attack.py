@@ -120,6 +120,8 @@ def notes(card: Mapping[str, Any]) -> list[str]:
         f"The attacker also changes the numbers of {name} by up to {table['radius']:g} standard deviations."
         for name, table in card["threat"]["tables"].items()
     ]
+    if card.get("precision") == "bf16":  # cards of before have no such key
+        lines.append("The search was in bfloat16; what it found is judged in full precision.")
     found = card["alignment"]
     if found is not None:
         text = (
