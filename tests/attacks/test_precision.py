@@ -32,7 +32,7 @@ class Layers(nn.Module):
         tokens = x.flatten(2).transpose(1, 2)  # (B, 4, 4)
         of_tokens = functional.linear(tokens, self.last.weight)
         of_places = functional.linear(input=tokens.flatten(0, 1), weight=self.last.weight, bias=self.last.bias)
-        logits = self.last(tokens.amax(1))
+        logits = self.last(tokens.mean(1))  # smooth: a rounded maximum may lie at another place
         self.found += [x.dtype, of_tokens.dtype, of_places.dtype, logits.dtype]
         return {THREE.name: logits}
 
@@ -61,7 +61,7 @@ def test_convolutions_compute_in_low_precision_and_last_layers_in_full() -> None
     assert asked.gradient.dtype == torch.float32
     exact = problem.with_precision("fp32").ask(problem.space.clean)
     assert exact.gradient is not None
-    torch.testing.assert_close(asked.gradient, exact.gradient, rtol=0.05, atol=0.02)
+    torch.testing.assert_close(asked.gradient, exact.gradient, rtol=0.05, atol=0.002)
     assert not torch.equal(asked.gradient, exact.gradient)
 
 
