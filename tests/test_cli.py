@@ -155,7 +155,8 @@ def test_skip_bad_trains_without_the_bad_study(mailnet: Command, tmp_path: Path)
     run = tmp_path / "run"
     status, _, err = mailnet("train", study, "--out", run)
     assert (status, "study s000, modality ct" in err) == (2, True)
-    assert mailnet("train", study, "--out", run, "--skip-bad")[0] == 0
+    status, _, err = mailnet("train", study, "--out", run, "--skip-bad")
+    assert (status, "1 studies that cannot be read or have no modality were left out" in err) == (0, True)
     (bad,) = json.loads((run / "data.json").read_text())["bad"]
     assert (bad["row"], bad["modality"], "study" in bad) == (1, "ct", False)
 

@@ -143,6 +143,11 @@ def _train(
         f"{record['precision']}, {record['processes']} process(es); about {bytes_needed / 2**30:.1f} GiB of memory "
         "for each"
     )
+    if data.bad_rows:
+        report.say(
+            f"{len(set(data.bad_rows))} studies that cannot be read or have no modality were left out, see 'bad' in "
+            f"{run / 'data.json'}"
+        )
     if before not in (None, accelerator.num_processes):
         report.say(
             f"This run began with {before} process(es) and goes on with {accelerator.num_processes}: it will not end "
