@@ -85,10 +85,16 @@ def test_attacks_damage_certificates_and_explanations(run: Path) -> None:
     ):
         assert line in text
     assert text.count("| pathology, 2/255 |") == 1, "the cell without noise is another attack"
+    assert "bfloat16" not in text
     left = text.split("## Not measured")[1]
     assert "mailnet attack" not in left
     assert "mailnet corrupt" not in left
     assert "mailnet explain" not in left
+
+
+def test_a_search_in_low_precision_is_said(run: Path) -> None:
+    write(run / "robustness.json", robustness(precision="bf16"))
+    assert "The search was in bfloat16" in card(run)
 
 
 @pytest.mark.parametrize("changes", [{"split": "val"}, {"external": True}, {"format": 99}])

@@ -102,6 +102,11 @@ def test_a_random_network_is_shown_in_all_ways(tmp_path: Path) -> None:
     assert "more may be found" not in written(tmp_path, card)
 
 
+def test_a_search_in_low_precision_is_said(tmp_path: Path) -> None:
+    assert "bfloat16" in written(tmp_path, make_card() | {"precision": "bf16"})
+    assert "bfloat16" not in written(tmp_path, make_card() | {"precision": "fp32"})
+
+
 def test_what_is_unreliable_is_said_first(tmp_path: Path) -> None:
     card = make_card()
     figure = {"zero_of_margin": 0.25, "not_finite": 0.0, "hidden": ["finding to ct"], "ignored": {}}

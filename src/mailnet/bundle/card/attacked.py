@@ -23,7 +23,8 @@ def robustness(facts: Facts) -> list[str]:
         "",
         f"An attacker who knows the network changes inputs by at most the radius (norm {plain(threat['norm'])}, images "
         f"in [0, 1]); {card['n']:,} of {card['of']:,} test studies, suite {plain(card['suite'])}. Better attacks may "
-        "find more, so every number is an upper bound.",
+        "find more, so every number is an upper bound."
+        + (" The search was in bfloat16, the judgement in full precision." if card.get("precision") == "bf16" else ""),
         "",
     ]
     if card["unreliable"]:
