@@ -59,7 +59,7 @@ def attack(
         typer.Option("--straight-through", help="Gradients pass through clips of the network, as an audit may advise."),
     ] = False,
     precision: Annotated[
-        str, typer.Option(help="fp32, or bf16 for a search in about half the time, judged in full precision.")
+        str, typer.Option(help="fp32, or bf16 for a mostly faster search, judged in full precision.")
     ] = "fp32",
     modes: Annotated[
         bool, typer.Option(help="A random network also with its noise off and with a known seed, at the middle radius.")

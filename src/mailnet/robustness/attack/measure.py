@@ -104,7 +104,7 @@ def measure_robustness(
         audit: Also look for signs that gradients are masked.
         sources: Other runs with the same modalities and tasks, of which the audit carries attacks over.
         straight_through: Let gradients pass through clips of the network, which are flat beyond their ends.
-        precision: ``fp32``, or ``bf16``, in which the search takes about half as long; what it finds is judged in full.
+        precision: ``fp32``, or ``bf16``, in which the search is mostly faster; what it finds is judged in full.
         i_know: Measure by a suite that does not fit the network; the card says that its figures are not reliable.
         out: Folder of the results; default the run.
         data_root: Where the images lie now.
